@@ -15,7 +15,7 @@ from moyai.agent.pod_network.kernel import apply, find_uplink, observe
 from moyai.core.clock import SystemClock
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
-from moyai.kube.objects import parse_node
+from moyai.kube.objects import Node, parse_node
 from moyai.kube.resources import NODES
 from moyai.linux import netns
 from moyai.linux.netlink import Netlink
@@ -54,11 +54,12 @@ class Agents:
         self.kube = kube
         self.metrics: dict[str, Metrics] = {}
         self.controllers: dict[str, PodNetworkController] = {}
+        self.nodes: dict[str, Informer[Node]] = {}
         self._running: dict[str, tuple[asyncio.Task[bool], asyncio.Event]] = {}
 
     def start(self, machine: Machine, conf: NetworkConf) -> None:
         metrics, stop = Metrics(), asyncio.Event()
-        nodes = Informer(self.kube, NODES, parse=parse_node)
+        self.nodes[machine.name] = nodes = Informer(self.kube, NODES, parse=parse_node)
         recorder = EventRecorder(self.kube, component="agent")
         controller = PodNetworkController(
             kube=self.kube,
@@ -78,6 +79,17 @@ class Agents:
         )
         self.metrics[machine.name], self.controllers[machine.name] = metrics, controller
         self._running[machine.name] = (asyncio.create_task(parts.run(stop)), stop)
+
+    async def stop_one(self, machine: Machine) -> None:
+        task, stop = self._running.pop(machine.name)
+        stop.set()
+        assert await task, "a part of the agent ended by itself"
+
+    async def kill_one(self, machine: Machine) -> None:
+        task, _ = self._running[machine.name]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self._running[machine.name] = (asyncio.create_task(asyncio.sleep(0, result=True)), asyncio.Event())
 
     async def stop(self) -> None:
         for task, stop in self._running.values():

@@ -51,13 +51,18 @@ def planned(cluster: Cluster, observed: Observed = EMPTY) -> Plan:
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ("[10.9.0.0/28]", r"ranges\[0\]: '10\.9\.0\.0/28', should be within 10\.8\.0\.10 to 10\.8\.0\.127, the addresses of"),
+        (
+            "[10.244.9.0/28]",
+            r"ranges\[0\]: '10\.244\.9\.0/28', should be within 10\.8\.0\.10 to 10\.8\.0\.127, the addresses of",
+        ),
         # the upper half is the cloud's, the first addresses are the gateway's and the API's
         ("[10.8.0.128/28]", r"should be within 10\.8\.0\.10 to"),
         ("[10.8.0.0/28]", r"should be within 10\.8\.0\.10 to"),
         ("[10.8.0.4/32]", r"should be within 10\.8\.0\.10 to"),
         ("[10.8.0.96/26]", r"should be 10\.8\.0\.64/26 \(the first address of the range\)"),
         ("[10.8.0.96/28, 10.8.0.100/32]", r"ranges\[1\]: '10\.8\.0\.100/32', should be apart from 10\.8\.0\.96/28"),
+        # only BGP leads to what is apart from all ranges of the cluster
+        ("[10.64.0.0/16]", r"ranges\[0\]: '10\.64\.0\.0/16', should be a range of /20 to /32"),
         ("[nonsense]", "should be an IPv4 range"),
         (f"[{', '.join(f'10.8.0.{n}/32' for n in range(20, 29))}]", "should be at most 8 ranges"),
     ],

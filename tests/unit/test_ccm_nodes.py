@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from moyai.ccm.nodes import desired_addresses, desired_patch, label_value
-from moyai.cloud.model import Address, Power, Route
+from moyai.cloud.model import Address, Power, Route, Server
 from moyai.core.errors import CredentialsRefused
 from moyai.kube.objects import Node, Taint, parse_node
 from moyai.kube.resources import EVENTS, NODES, SERVICES
@@ -49,6 +49,19 @@ def test_what_is_as_it_should_be_is_not_patched() -> None:
         taints=(Taint("keep", "NoExecute"),),
     )
     assert desired_patch(node, server(1), region="RegionOne", provider_id="openstack:///y") == {}
+
+
+def test_a_worker_shows_its_role_unless_somebody_gave_it_one() -> None:
+    worker = replace(server(1), metadata={**server(1).metadata, "moyai.role": "worker"})
+
+    def labels(node: Node, of: Server) -> object:
+        return desired_patch(node, of, region="r", provider_id="p").get("metadata", {}).get("labels", {})
+
+    assert "'node-role.kubernetes.io/worker': ''" in str(labels(Node("demo-1", "u"), worker))
+    own = Node("demo-1", "u", labels={"node-role.kubernetes.io/gpu": ""})
+    assert "node-role.kubernetes.io/worker" not in str(labels(own, worker))
+    plane = replace(worker, metadata={"moyai.role": "control-plane"})
+    assert "node-role" not in str(labels(Node("demo-0", "u"), plane))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ SHARED = {
     "addresses.py": "floating IPs: in a cloud, of load balancers",
     "app.py": "puts together the controllers or services of a process",
     "base.py": "what all modules of the folder build on",
+    "beside.py": "what stands beside a cluster: in a spec, planned, as steps, carried out",
     "bgp.py": "BGP: resources of MetalLB, the mode of the pod network",
     "boot_gate.py": "the gate that keeps pods without traffic after a boot: as data, its marker",
     "certificates.py": "the certificates of a cluster: which are due, how they are read, the command",
@@ -197,6 +198,7 @@ SHARED = {
     "machines.py": "machines: of the cloud in memory, of NIFCLOUD, of a cluster",
     "making.py": "steps that make something: as data, carried out",
     "manifests.py": "the objects of Kubernetes with which a process runs in a cluster",
+    "mode_change.py": "a change of the pod network's mode: its stages, the command",
     "model.py": "the data of the folder's subject: what clouds return, a spec",
     "networks.py": "private networks of a cloud",
     "nodes.py": "nodes: the plan, the controllers",
@@ -218,6 +220,8 @@ SHARED = {
     "upgrade.py": "another version of Kubernetes: the command, what it does",
     "waiting.py": "waiting: the loop, the steps that wait",
     "waits.py": "waits for machines and for Kubernetes: planned, carried out",
+    "node_files.py": "what a node is configured with for the pod network: as text, written by its agent",
+    "removal.py": "what takes something away: nodes that leave, an agent's pod network",
 }
 
 

@@ -304,4 +304,4 @@ def test_an_agent_without_policies_removes_their_table(tmp_path: Path) -> None:
 
     assert controllers("pod-network") == {"pod-network", "policy-removal"}
     assert controllers("pod-network", "policy") == {"pod-network", "policy"}
-    assert controllers() == {"policy-removal"}
+    assert controllers() == {"policy-removal", "pod-network-removal"}

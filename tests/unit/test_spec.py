@@ -41,7 +41,7 @@ def test_what_is_dumped_reads_again() -> None:
         (
             "spec: {nodePools: [{size: 3}]}",
             "spec.nodePools[0].size: unknown field, should be one of name, flavor, zones, replicas, labels, taints, rollingUpdate, "
-            "drain",
+            "drain, network",
         ),
         ("spec: {nodePools: [{replicas: -1}]}", "spec.nodePools[0].replicas: -1, should be at least 0"),
         ("spec: {nodePools: [{replicas: 501}]}", "spec.nodePools[0].replicas: 501, should be at most 500"),

@@ -50,7 +50,7 @@ KNOWN: dict[str, str] = {
     "bootstrap.data.unsealing_key:overwrite": ERASED,
     "bootstrap.data.restore_etcd:forget": NODE,
     "bootstrap.data.restore_etcd:place": NODE,
-    "bootstrap.user_data:_tar": MEMORY,
+    "bootstrap.user_data:tar_of": MEMORY,
     "cli.main:_leave_output": KERNEL,
     "cli.reference.__main__:": PAGES,
     "core.files:rename_durably": HELPER,

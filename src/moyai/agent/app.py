@@ -1,8 +1,8 @@
 """The agent as a process: the list of its controllers, run until a signal.
 
 There is no election: every node's agent works for its own node. A controller is one entry of ``_BUILDERS``. An agent that has
-no controller of network policies removes the table that an earlier one left. An agent without any controller does only that,
-and asks the API for nothing.
+no controller of network policies, or none of the pod network, removes what an earlier one left. An agent without any controller
+does only that, and asks the API for nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from moyai.agent.announce.controller import AnnounceController
 from moyai.agent.announce_caches import AnnounceCaches
 from moyai.agent.bgp.controller import BgpController
 from moyai.agent.pod_network.controller import PodNetworkController
+from moyai.agent.pod_network.node_files import NodeFilesController
+from moyai.agent.pod_network.removal import pod_network_removal
 from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import BootClock, Clock
@@ -27,6 +29,7 @@ from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.bgp.bgp_conf import read_bgp_conf
 from moyai.plan.node_network import read_net_conf
+from moyai.plan.pod_network.live_files import read_live_files
 from moyai.runtime.controllers import ControllerSet, ControllerSetup, cache, controller_set
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
@@ -76,7 +79,9 @@ def _pod_network(shared: Shared) -> ControllerSetup:
         kube=shared.kube,
         nodes=shared.nodes,
         node=shared.node,
-        conf=read_net_conf(read_text(path, limit=_NET_CONF_LIMIT, should="the network's configuration")),
+        conf=read_net_conf(
+            shared.options.net_conf_text or read_text(path, limit=_NET_CONF_LIMIT, should="the network's configuration")
+        ),
         events=shared.events,
         metrics=shared.metrics,
         clock=shared.clock,
@@ -84,6 +89,11 @@ def _pod_network(shared: Shared) -> ControllerSetup:
     return ControllerSetup(
         controller.part(), tasks={"kernel events": controller.listen}, ready={"pod network": controller.not_ready}
     )
+
+
+def _node_files(shared: Shared) -> ControllerSetup:
+    made = NodeFilesController(nodes=shared.nodes, node=shared.node, files=read_live_files(shared.options.node_files))
+    return ControllerSetup(made.part(), ready={"node's files": made.not_ready})
 
 
 def _policy(shared: Shared) -> ControllerSetup:
@@ -133,6 +143,7 @@ def _bgp(shared: Shared) -> ControllerSetup:
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
 _BUILDERS: Mapping[str, Callable[[Shared], ControllerSetup]] = {
     "pod-network": _pod_network,
+    "node-files": _node_files,
     "policy": _policy,
     "announce": _announce,
     "bgp": _bgp,
@@ -154,5 +165,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
     wanted = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
     if "policy" not in options.controllers:
         wanted.append(removal(BootGate(options.boot_gate)))
+    if "pod-network" not in options.controllers:
+        wanted.append(pod_network_removal())
     nodes = [shared.nodes] if options.controllers else []
     return controller_set(wanted, metrics=metrics, events=events, bind=options.bind, shared=nodes)

@@ -16,10 +16,13 @@ from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.core import yamltext
 from moyai.core.ids import AGENT
 from moyai.kube.objects import api_variables
-from moyai.kube.objects.meta import part, rows, texts
+from moyai.kube.objects.meta import part, rows, text_map, texts
 from moyai.kube.resources import KUBE_SYSTEM, METALLB, Json
 from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
 from moyai.plan.network_policy import boot_gate
+from moyai.plan.node_network import write_net_conf
+from moyai.plan.pod_network.live_files import write_live_files
+from moyai.plan.pod_network.mode_change import AgentStage
 
 NAME = AGENT
 BGP_NAME = f"{NAME}-bgp"
@@ -32,6 +35,8 @@ BGP_FOLDER, BGP_CONF = "/etc/moyai-bgp", "bgp.json"
 #: Where FRR's sockets are: in a folder of the pod.
 FRR_FOLDER = "/run/frr"
 _CONTROLLERS = "--controllers="
+#: Annotation of the agents' pods while the mode of the pod network changes.
+STAGE = "moyai.dev/pod-network-stage"
 
 
 def _rule(group: str, plurals: str, *, verbs: str) -> dict[str, Any]:
@@ -45,6 +50,7 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
         _rule("", "nodes/status", verbs="patch"),
         _rule("", "events", verbs="create patch"),
     ),
+    "node-files": (_rule("", "nodes", verbs="get list watch"),),
     "policy": (
         _rule("", "nodes namespaces pods", verbs="get list watch"),
         _rule("networking.k8s.io", "networkpolicies", verbs="get list watch"),
@@ -101,6 +107,7 @@ class AgentManifestOptions:
     """``image``: the moyai OCI image, present in the node's store. ``api_server``: ``host:port`` on the node network: the agent
     does not wait for kube-proxy. ``net_conf``: text of net-conf.json, None where the agent keeps no pod network.
     ``bgp_conf``: text of bgp.json, None without BGP.
+    ``stage``: of a change of the pod network's mode, None for none.
     ``controllers``: without any, the agent removes what its controllers have left in the kernel."""
 
     image: str
@@ -108,6 +115,7 @@ class AgentManifestOptions:
     net_conf: str | None = None
     bgp_conf: str | None = None
     controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
+    stage: AgentStage | None = None
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
 
@@ -139,6 +147,14 @@ def runs(daemon_set: Json, controller: str) -> bool:
     pod = part(part(part(daemon_set, "spec"), "template"), "spec")
     args = [arg for container in rows(pod, "containers") for arg in texts(container, "args")]
     return any(arg.startswith(_CONTROLLERS) and controller in arg.removeprefix(_CONTROLLERS).split(",") for arg in args)
+
+
+def _staged(stage: AgentStage | None) -> list[Json]:
+    """The configuration itself, so that no pod starts with an older one of the ConfigMap."""
+    if stage is None:
+        return []
+    files = [{"name": "MOYAI_NODE_FILES", "value": write_live_files(stage.files)}] if stage.files else []
+    return [{"name": "MOYAI_NET_CONF", "value": write_net_conf(stage.conf)}, *files]
 
 
 def _meta(name: str = NAME, *, namespace: str = NAMESPACE, namespaced: bool = True) -> dict[str, Any]:
@@ -189,9 +205,17 @@ def _configuration(name: str, data: dict[str, str]) -> dict[str, Any]:
 
 def _restarted_by(options: AgentManifestOptions) -> dict[str, Any]:
     """An agent reads its configuration when it starts: one that is live makes other pods."""
-    if options.bgp_conf is None:
-        return {}
-    return {"annotations": {"moyai.dev/bgp-config": hashlib.sha256(options.bgp_conf.encode()).hexdigest()[:16]}}
+    found: dict[str, str] = {}
+    if options.bgp_conf is not None:
+        found["moyai.dev/bgp-config"] = hashlib.sha256(options.bgp_conf.encode()).hexdigest()[:16]
+    if options.stage is not None:
+        found[STAGE] = options.stage.name
+    return {"annotations": found} if found else {}
+
+
+def stage_of(daemon_set: Json) -> str:
+    """The stage of a change of mode that the agents were last brought to; empty for none."""
+    return text_map(part(daemon_set, "spec", "template"), "metadata", "annotations").get(STAGE, "")
 
 
 def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
@@ -206,6 +230,11 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         volumes += [{"name": "bgp", "configMap": {"name": BGP_NAME}}, {"name": "frr", "emptyDir": {"medium": "Memory"}}]
         mounts.append({"name": "bgp", "mountPath": BGP_FOLDER, "readOnly": True})
         mounts.append({"name": "frr", "mountPath": FRR_FOLDER})
+    stage = options.stage
+    if stage is not None and stage.files is not None:
+        for name, folder in (("cni", "/etc/cni/net.d"), ("moyai", "/etc/moyai")):
+            volumes.append({"name": name, "hostPath": {"path": folder, "type": "DirectoryOrCreate"}})
+            mounts.append({"name": name, "mountPath": folder})
     capabilities = dict.fromkeys(["NET_ADMIN", "NET_RAW"])
     for name in options.controllers:
         capabilities.update(dict.fromkeys(CAPABILITIES.get(name, ())))
@@ -230,6 +259,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
             *api_variables(options.api_server),
             # an agent of an older moyai takes no option that it does not know
             {"name": "MOYAI_BOOT_GATE", "value": f"/{boot_gate.MARKER}"},
+            *_staged(stage),
         ],
         "resources": {"requests": {"cpu": "5m", "memory": "50Mi"}},
         "securityContext": {
@@ -251,7 +281,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "spec": {
             "selector": {"matchLabels": labels},
             # the kernel forwards without the agent: a restart loses no packet
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1 if stage else "10%"}},
             "template": {
                 "metadata": {"labels": labels, **_restarted_by(options)},
                 "spec": {

@@ -26,10 +26,12 @@ from moyai.plan.bgp.bgp_conf import write_bgp_conf
 from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.pod_network.bgp import bgp_conf_of
+from moyai.plan.pod_network.mode_change import AgentStage
 from moyai.spec.model import ClusterSpec
 
 
-def _controller_manifests(facts: AddonFacts) -> str:
+def controller_manifests(facts: AddonFacts, *, revision: str = "") -> str:
+    """``revision``: with another one than before, the controllers read their configuration anew."""
     spec, made, floating = facts.cluster.spec, facts.made, facts.choices.floating_network
     config = CcmConfig(
         _login(facts, keys.CONTROLLERS_CREDENTIAL),
@@ -62,11 +64,13 @@ def _controller_manifests(facts: AddonFacts) -> str:
             elected=facts.cluster.spec.control_plane.virtual,
             provider_args=provider_args(facts.cloud_kind.name),
             environment=_environment(config.cloud, facts),
+            revision=revision,
         )
     )
 
 
-def _agent_manifests(facts: AddonFacts) -> str:
+def agent_manifests(facts: AddonFacts, *, stage: AgentStage | None = None) -> str:
+    """``stage``: of a change of the pod network's mode, None for what the cluster's mode is in the end."""
     conf, bgp = pod_network_of(facts.cluster.spec).conf, bgp_conf_of(facts.cluster.spec)
     return agent.render(
         agent.AgentManifestOptions(
@@ -74,16 +78,18 @@ def _agent_manifests(facts: AddonFacts) -> str:
             api_server=facts.api_server,
             net_conf=write_net_conf(conf) if conf else None,
             bgp_conf=write_bgp_conf(bgp) if bgp else None,
-            controllers=_agent_controllers(facts.cluster.spec),
+            controllers=_agent_controllers(facts.cluster.spec, stage=stage),
+            stage=stage,
         )
     )
 
 
-def _agent_controllers(spec: ClusterSpec) -> tuple[str, ...]:
+def _agent_controllers(spec: ClusterSpec, *, stage: AgentStage | None = None) -> tuple[str, ...]:
     """What the agent of each node does; nothing: it clears up."""
     policy = spec.network.policy
     wanted = {
         "pod-network": pod_network_of(spec).conf is not None,
+        "node-files": stage is not None and stage.files is not None,
         "policy": policy,
         "cluster-policy": policy,
         "announce": bool(spec.services.announce.ranges),
@@ -147,7 +153,7 @@ def _agents(spec: ClusterSpec) -> Addon:
         name=name,
         condition=condition,
         daemon_sets=(agent.NAME,),
-        manifests=_agent_manifests,
+        manifests=agent_manifests,
         live=True,
         unwanted=not controllers,
     )
@@ -164,7 +170,7 @@ def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
             after_network=frozenset({"coredns"}),
             copied=(ccm.NAME,),
             credential=keys.CONTROLLERS_CREDENTIAL,
-            manifests=_controller_manifests,
+            manifests=controller_manifests,
         ),
         _agents(spec),
         Addon(

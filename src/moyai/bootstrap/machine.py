@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moyai.bootstrap import user_data
+from moyai.bootstrap.beside_data import machine_data
 from moyai.bootstrap.pki import Pki
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.kind import CloudKind
 from moyai.core.errors import Terminal
-from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, TEMPLATE_KEY, UNSEALING_KEY
+from moyai.core.ids import CLUSTER_TAG, MACHINE_KEY, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, TEMPLATE_KEY, UNSEALING_KEY
 from moyai.core.keys import Key
 from moyai.images import references
 from moyai.plan.addons import Addon, AddonFacts
@@ -25,7 +26,7 @@ from moyai.plan.machine_template import Versions, machine_template
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import AccountFacts
 from moyai.plan.rules import API_PORT
-from moyai.plan.steps import CreateServer
+from moyai.plan.steps import CreateMachine, CreateServer
 from moyai.spec.model import Cluster
 
 
@@ -88,6 +89,18 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     return ServerContent(text, {**metadata, UNSEALING_KEY: secrets.unsealing_key})
 
 
+def machine_content(step: CreateMachine, facts: ClusterFacts) -> ServerContent:
+    """What the server of a machine beside the cluster is made with."""
+    machine, limit = step.machine, facts.cloud_kind.user_data_limit
+    metadata = {
+        CLUSTER_TAG: facts.uid,
+        ROLE_KEY: "machine",
+        MACHINE_KEY: machine.entry.name,
+        TEMPLATE_KEY: machine.template,
+    }
+    return ServerContent(machine_data(facts.cluster, machine, limit=limit), metadata)
+
+
 def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> user_data.NodeFacts:
     node = step.node
     pool = next((pool for pool in facts.cluster.spec.node_pools if pool.name == node.pool), None)
@@ -121,21 +134,24 @@ def addon_manifests(addon: Addon, facts: ClusterFacts, *, made: Made, secrets: S
     """The add-on's objects as one YAML stream, empty where kubeadm installs it. ``made`` has all that they are made from."""
     if addon.manifests is None:
         return ""
+    return addon.manifests(addon_facts(facts, made=made, secrets=secrets))
+
+
+def addon_facts(facts: ClusterFacts, *, made: Made, secrets: Secrets) -> AddonFacts:
+    """What an add-on's manifests are made from."""
     choices = facts.plan.choices
     if choices is None:
         raise Terminal(f"the plan of cluster {facts.cluster.name} makes no machines")
-    return addon.manifests(
-        AddonFacts(
-            cluster=facts.cluster,
-            uid=facts.uid,
-            choices=choices,
-            made=made,
-            account=facts.account,
-            cloud_kind=facts.cloud_kind,
-            api_server=f"{_endpoint(facts).inside}:{API_PORT}",
-            capabilities=facts.capabilities,
-            secrets=secrets.credentials,
-        )
+    return AddonFacts(
+        cluster=facts.cluster,
+        uid=facts.uid,
+        choices=choices,
+        made=made,
+        account=facts.account,
+        cloud_kind=facts.cloud_kind,
+        api_server=f"{_endpoint(facts).inside}:{API_PORT}",
+        capabilities=facts.capabilities,
+        secrets=secrets.credentials,
     )
 
 

@@ -122,7 +122,7 @@ def control_plane(
     return _script(
         facts,
         {
-            "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
+            "etc/moyai/sealed": seal(tar_of(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data(
                 "bootstrap-control-plane", ADDRESS=facts.node.address, PATIENCE=_patience(facts), MAKE=_make(facts)
             ),
@@ -245,7 +245,7 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
         )
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
-    packed = base64.encodebytes(_tar(content)).decode()
+    packed = base64.encodebytes(tar_of(content)).decode()
     always = ("moyai-kernel.service", "moyai-network.service", "moyai-policy-gate.service", "moyai-bootstrap.service")
     started = " ".join((*always, *units))
     wants = "/etc/systemd/system/multi-user.target.wants"
@@ -277,13 +277,18 @@ def _data(name: str, **values: str) -> bytes:
     return text.encode()
 
 
-def _tar(content: Mapping[str, bytes], *, mode: int | None = None) -> bytes:
-    """A compressed archive of these files, owned by root; scripts may be run, what is private may not be read."""
+def tar_of(content: Mapping[str, bytes], *, mode: int | None = None, modes: Mapping[str, int] | None = None) -> bytes:
+    """A compressed archive of these files, owned by root; scripts may be run, what is private may not be read. ``modes``: of
+    files that have their own."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name, data in sorted(content.items()):
             info = tarfile.TarInfo(name)
             info.size = len(data)
-            info.mode = mode or (0o755 if name.endswith("/bootstrap") else 0o600 if name.startswith("etc/moyai/") else 0o644)
+            info.mode = (
+                (modes or {}).get(name)
+                or mode
+                or (0o755 if name.endswith("/bootstrap") else 0o600 if name.startswith("etc/moyai/") else 0o644)
+            )
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()

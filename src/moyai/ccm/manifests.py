@@ -35,7 +35,7 @@ class ManifestOptions:
     address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run.
     ``elected``: one copy of several works, which may become more or fewer while the cluster runs. ``provider_args``:
     ``cloud.factory.provider_args``. ``environment``: variables with which the controllers reach the cloud; they are in the
-    Secret.
+    Secret. ``revision``: with another one than before, pods are made again and read their configuration anew.
     """
 
     cluster_name: str
@@ -48,6 +48,7 @@ class ManifestOptions:
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
     controllers: tuple[str, ...] = CONTROLLERS
+    revision: str = ""
     provider_args: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
@@ -157,6 +158,10 @@ def _secret(options: ManifestOptions) -> dict[str, Any]:
     }
 
 
+def _revision(options: ManifestOptions) -> dict[str, Any]:
+    return {"annotations": {"moyai.dev/revision": options.revision}} if options.revision else {}
+
+
 def _deployment(options: ManifestOptions) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": NAME}
     probe = {"host": "127.0.0.1", "port": PORT, "scheme": "HTTP"}
@@ -208,7 +213,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {"labels": labels, **_revision(options)},
                 "spec": {
                     "serviceAccountName": NAME,
                     "hostNetwork": True,

@@ -17,7 +17,7 @@ from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, Retriable
-from moyai.core.ids import POD_CIDR_KEY, ZONE_LABEL
+from moyai.core.ids import POD_CIDR_KEY, ROLE_KEY, ZONE_LABEL
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import UNINITIALIZED, Node, Taint, parse_node
@@ -30,6 +30,8 @@ from moyai.runtime.reconciler import DONE, Result
 SHUTDOWN_TAINT = Taint("node.cloudprovider.kubernetes.io/shutdown", "NoSchedule")
 REGION_LABEL = "topology.kubernetes.io/region"
 TYPE_LABEL = "node.kubernetes.io/instance-type"
+#: Labels by which `kubectl get nodes` shows roles.
+_ROLE_PREFIX = "node-role.kubernetes.io/"
 
 #: Addresses and labels of running nodes are compared this often: a floating IP may have been given meanwhile.
 _RESYNC_SECONDS = 300.0
@@ -168,6 +170,9 @@ def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) 
     if node.uninitialized:
         spec["taints"] = taint_list(taint for taint in node.taints if taint.key != UNINITIALIZED)
     patch: dict[str, Any] = {}
+    if server.metadata.get(ROLE_KEY) == "worker" and not any(key.startswith(_ROLE_PREFIX) for key in node.labels):
+        # a kubelet may not give itself a role
+        missing[f"{_ROLE_PREFIX}worker"] = ""
     if missing:
         patch["metadata"] = {"labels": missing}
     if spec:

@@ -22,6 +22,8 @@ from moyai.cli.terminal import say
     help="The pod network's configuration, in the format of flannel's net-conf.json.",
 )
 @click.option("--bgp-config-path", type=click.Path(path_type=Path, dir_okay=False), help="The configuration of BGP, bgp.json.")
+@click.option("--net-conf-text", envvar="MOYAI_NET_CONF", default="", help="The pod network's configuration itself.")
+@click.option("--node-files", envvar="MOYAI_NODE_FILES", default="", help="What the node is configured with, as JSON.")
 @click.option(
     "--boot-gate",
     envvar="MOYAI_BOOT_GATE",
@@ -37,6 +39,8 @@ def agent(
     controllers: str,
     net_config_path: Path | None,
     bgp_config_path: Path | None,
+    net_conf_text: str,
+    node_files: str,
     boot_gate: Path | None,
     bind: str,
     kubeconfig: Path | None,
@@ -49,6 +53,8 @@ def agent(
         node=node_name,
         controllers=tuple(part.strip() for part in controllers.split(",") if part.strip()),
         net_conf=net_config_path,
+        net_conf_text=net_conf_text,
+        node_files=node_files,
         bgp_conf=bgp_config_path,
         boot_gate=boot_gate,
         bind=bind,
@@ -72,3 +78,12 @@ def agent_bgp() -> None:
     from moyai.agent.bgp.seen import read_bgp
 
     say(json.dumps(asdict(read_bgp())))
+
+
+@click.command("router", hidden=True)
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="FRR's commands, as JSON.")
+def router(config: Path) -> None:
+    """Run FRR on a router beside a cluster."""
+    from moyai.agent.router_machine import run_router
+
+    sys.exit(run_router(config))

@@ -15,7 +15,7 @@ from moyai.cli.terminal import CLUSTER, OUTPUT, say
 if TYPE_CHECKING:
     from moyai.diagnose.network.command_bgp import BgpReport
 
-_ON = click.option("--on", "node", default="", metavar="NODE", help="Only of this node.")
+_ON = click.option("--on", "node", default="", metavar="NODE", help="Only of this node, or of this router of the spec.")
 
 
 @click.group()
@@ -61,7 +61,7 @@ def sessions(*, cluster: str | None, node: str, output: str) -> None:
 @_ON
 @OUTPUT
 def routes(*, cluster: str | None, node: str, output: str) -> None:
-    """List the prefixes that each node knows, its own ones too, and their next hops.
+    """List the prefixes that each node knows, its own ones too, their next hops, and the routes in its kernel.
 
     Exit code 1 when a node could not be asked.
     """
@@ -75,6 +75,10 @@ def routes(*, cluster: str | None, node: str, output: str) -> None:
             for one in seen.paths
         ]
         print_table(("NODE", "PREFIX", "NEXT HOP", "USED", "AS PATH"), rows)
+        kernel = [(name, one.prefix, ", ".join(one.gateways)) for name, seen in found.nodes.items() for one in seen.kernel]
+        if kernel:
+            say()
+            print_table(("NODE", "ROUTE IN ITS KERNEL", "NEXT HOPS"), kernel)
         _print_unread(found)
     if found.unread:
         sys.exit(1)

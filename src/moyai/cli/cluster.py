@@ -341,6 +341,10 @@ def _print_status(found: ClusterStatus) -> None:
     say(f"API {found.api_url or '-'}: {found.api}\n")
     rows = [(n.name, n.pool, n.zone, n.address or "-", n.machine, n.node, n.version or "-") for n in found.nodes]
     print_table(("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION"), rows)
+    if found.machines:
+        say()
+        beside = [(one.name, one.role or "-", ", ".join(one.addresses), one.machine) for one in found.machines]
+        print_table(("BESIDE", "ROLE", "ADDRESSES", "MACHINE"), beside)
     if found.control_planes:
         say()
         rows = [(one.name, one.member, "yes" if one.holder else "-") for one in found.control_planes]

@@ -61,11 +61,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": ("moyai.cli.image:image", "OCI images in the local cloud's registry."),
     "agent": ("moyai.cli.agent:agent", "Run the agent of a node (inside a cluster)."),
     "agent-flows": ("moyai.cli.agent:agent_flows", "What policies on trial would have dropped (inside an agent's pod)."),
+    "router": ("moyai.cli.agent:router", "FRR of a router beside a cluster (on its machine)."),
     "agent-bgp": ("moyai.cli.agent:agent_bgp", "What this node's FRR says (inside an agent's pod)."),
     "ccm": ("moyai.cli.ccm:ccm", "Run the cloud controller manager (inside a cluster)."),
     "csi": ("moyai.cli.csi:csi", "Run the CSI driver (inside a cluster)."),
 }
-HIDDEN = frozenset({"agent", "agent-bgp", "agent-flows", "ccm", "csi"})
+HIDDEN = frozenset({"agent", "agent-bgp", "agent-flows", "ccm", "csi", "router"})
 #: A file system with fewer bytes free counts as full.
 _NO_ROOM = 1 << 20
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import CLUSTER, OUTPUT, say
+from moyai.cli.terminal import CLUSTER, OUTPUT, say, say_lines
 
 if TYPE_CHECKING:
     from moyai.diagnose.network.check import CheckReport
@@ -67,6 +68,44 @@ def check(cluster: str | None, output: str) -> None:
         _print_check(found)
     if found.failures:
         sys.exit(1)
+
+
+@net.command()
+@CLUSTER
+@click.option("--to", "mode", required=True, help="The mode that the pod network is to have: routes, host-gw or vxlan.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@OUTPUT
+def migrate(cluster: str | None, mode: str, *, dry_run: bool, output: str) -> None:
+    """Bring a cluster that runs to another mode of its pod network, node by node.
+
+    Connections between pods that do not move stay. Run again after an interruption, it goes on.
+    """
+    from moyai.cli.cluster import connect, recorded
+    from moyai.core.paths import default_paths
+    from moyai.lifecycle.mode_change import migrate as move
+    from moyai.lifecycle.mode_change import preview_migration
+    from moyai.plan import text
+
+    record, paths = recorded(cluster), default_paths()
+    cloud = connect(record.cloud)
+    if dry_run:
+        legs = preview_migration(record.name, cloud, to=mode, paths=paths)
+        if output == "json":
+            say(json.dumps([{"mode": name, **text.data(plan)} for name, plan in legs], indent=1))
+            return
+        for name, plan in legs:
+            say_lines([f"to mode {name}:", *text.lines(plan)])
+        if not legs:
+            say("nothing to do")
+        return
+    with display("json" if output == "json" else "text", title=f"{record.name} to mode {mode}") as progress:
+        done = move(record.name, cloud, to=mode, paths=paths, reporter=progress)
+    if output == "json":
+        say(json.dumps(asdict(done), indent=1))
+    elif done.way:
+        say(f"cluster {done.name} has mode {done.mode} now, by way of {' and '.join(done.way)}: write it into the spec")
+    else:
+        say(f"cluster {done.name} has mode {done.mode}: nothing to do")
 
 
 def _print_status(found: NetworkState) -> None:

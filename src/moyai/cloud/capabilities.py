@@ -191,9 +191,11 @@ class Networks(Protocol):
         cidr: str,
         dns: Sequence[str] = (),
         allocation_pools: Sequence[tuple[str, str]] = (),
+        gateway: bool = True,
         tags: Sequence[str],
     ) -> Subnet:
-        """``allocation_pools``: (first, last) address of each range that the cloud may choose from; empty: all."""
+        """``allocation_pools``: (first, last) address of each range that the cloud may choose from; empty: all. ``gateway``:
+        whether its machines are told a way out, which a router of the cloud is to be."""
         ...
 
     def delete_subnet(self, subnet_id: str) -> None: ...
@@ -218,8 +220,13 @@ class Networks(Protocol):
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
         send_from: Sequence[SourceAddress] = (),
+        transit: bool = False,
         tags: Sequence[str],
-    ) -> Port: ...
+    ) -> Port:
+        """``transit``: packets of any address pass, in both directions, and no security group holds. Where the cloud has
+        ``sources_allowed`` it has this."""
+        ...
+
     def update_port(
         self,
         port_id: str,

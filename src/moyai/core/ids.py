@@ -14,7 +14,9 @@ from typing import Literal
 CLUSTER_TAG = "moyai.cluster"
 ROLE_KEY = "moyai.role"
 #: The values of ``ROLE_KEY``.
-Role = Literal["control-plane", "worker"]
+Role = Literal["control-plane", "worker", "machine"]
+#: Server metadata and tag of ports: the name of a machine beside the cluster, which is no node.
+MACHINE_KEY = "moyai.machine"
 POOL_KEY = "moyai.pool"
 #: Server metadata: the key that opens the encrypted part of a control plane's user data, until the machine has used it.
 UNSEALING_KEY = "moyai.key"
@@ -63,6 +65,11 @@ def new_uid() -> str:
 def cluster_tag(uid: str) -> str:
     """The tag string that marks an object as the cluster's own."""
     return f"{CLUSTER_TAG}={uid}"
+
+
+def machine_tag(name: str) -> str:
+    """The tag string that marks a port as that of a machine beside the cluster."""
+    return f"{MACHINE_KEY}={name}"
 
 
 def tag_owner(tag: str) -> str | None:

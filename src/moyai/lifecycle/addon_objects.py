@@ -16,9 +16,11 @@ from moyai.kube.resources import (
     CONFIG_MAPS,
     DAEMON_SETS,
     DEFINITIONS,
+    DEPLOYMENTS,
     NAMESPACES,
     ROLE_BINDINGS,
     ROLES,
+    SECRETS,
     SERVICE_ACCOUNTS,
     Json,
     Resource,
@@ -35,6 +37,8 @@ _RESOURCES: Mapping[str, Resource] = {
     "RoleBinding": ROLE_BINDINGS,
     "ConfigMap": CONFIG_MAPS,
     "DaemonSet": DAEMON_SETS,
+    "Deployment": DEPLOYMENTS,
+    "Secret": SECRETS,
     "CustomResourceDefinition": DEFINITIONS,
 }
 #: What users' objects are in.

@@ -15,7 +15,7 @@ from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Server, Subnet
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
-from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
+from moyai.core.ids import MACHINE_KEY, POOL_KEY, REMOVAL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.kube.quick import KubeApi
@@ -27,7 +27,7 @@ from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
 from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
-from moyai.plan.existing import ROLES
+from moyai.plan.existing import GROUPS
 from moyai.plan.nodes import cluster_of_node
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
 
@@ -101,7 +101,7 @@ def take(
         got = {**known, **{name: future.result() for name, future in asked.items()}}
         own_name = keys.object_name(name, keys.NETWORK)
         ids = [n.id for n in got["networks"] if tag in n.tags or (n.name == own_name and owner(n) is None)]
-        group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
+        group_names = {keys.object_name(name, keys.security_group(role)) for role in GROUPS}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
         routers = [r.id for r in got.get("routers", ()) if tag in r.tags]
         external = [n.id for n in got["networks"] if n.external] if up else []
@@ -124,7 +124,8 @@ def take(
         groups=tuple(got["groups"]),
         rules=tuple(rules.result() if rules else ()),
         floating_ips=tuple(got.get("floating_ips", ())),
-        servers=tuple(got["servers"]),
+        servers=tuple(one for one in got["servers"] if MACHINE_KEY not in one.metadata),
+        machines=tuple(one for one in got["servers"] if MACHINE_KEY in one.metadata),
         volumes=tuple(got.get("volumes", ())),
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
@@ -223,7 +224,7 @@ def find_clusters(cloud: Cloud) -> dict[str, FoundCluster]:
         if uid:
             named.setdefault(uid, name)
     machines: defaultdict[str | None, list[Server]] = defaultdict(list)
-    for server in servers.result():
+    for server in (one for one in servers.result() if MACHINE_KEY not in one.metadata):
         machines[server_owner(server)].append(server)
     return {uid: FoundCluster(name, tuple(machines[uid])) for uid, name in named.items()}
 

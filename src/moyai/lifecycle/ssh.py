@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from moyai.core.errors import Terminal, UsageError
 from moyai.lifecycle.record import Record
 from moyai.plan import keys
-from moyai.plan.nodes import CONTROL_PLANE_POOL, address_of, node_name
+from moyai.plan.machines_beside import machine_name
+from moyai.plan.nodes import CONTROL_PLANE_POOL, address_in_pool, node_name, pool_of_node
+from moyai.spec.beside import MachineSpec
 
 #: The login user of the node image (Debian's cloud-init default).
 USER = "debian"
@@ -39,12 +41,14 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
 
 
 def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
-    """Workers are reached through the control plane's floating address. ``node``: as of ``ssh_command``."""
+    """Workers and machines beside the cluster are reached through the control plane's floating address; a machine that a router
+    beside the cluster leads to, through that router as well. ``node``: as of ``ssh_command``."""
     if not _USER.fullmatch(user):
         raise UsageError(
             f"--user: {user!r} is no user's name", hint="should be letters, digits, '_', '.' or '-', a letter first"
         )
-    cluster, name = record.cluster, named_node(record, node)
+    cluster, machine = record.cluster, machine_beside(record, node)
+    name = machine_name(cluster.name, machine.name) if machine else named_node(record, node)
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` continues to build it")
     plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
@@ -69,11 +73,29 @@ def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
         first = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", *common]
     if name == plane and not virtual:
         return SshWay(user, record.api_address, tuple(first))
-    address = str(address_of(cluster.spec.network.node_cidr, record.allocations[name].index))
+    way = SshWay(USER if machine else user, record.api_address, tuple(first))
+    if machine is not None:
+        target = machine.networks[0]
+        led = next((one.gateway for one in cluster.spec.networks if one.name == target.network), "")
+        if router := next((one for one in cluster.spec.machines if one.name == led), None):
+            hop = machine_name(cluster.name, router.name)
+            way = SshWay(USER, str(router.networks[0].address), _options(record, common, name=hop, way=way))
+        return SshWay(user, str(target.address), _options(record, common, name=name, way=way))
+    address = str(address_in_pool(cluster.spec, pool_of_node(name, cluster.name), index=record.allocations[name].index))
+    return SshWay(user, address, _options(record, common, name=name, way=way))
+
+
+def _options(record: Record, common: Sequence[str], *, name: str, way: SshWay) -> tuple[str, ...]:
+    """Those for a machine of this name that is reached through ``way``."""
     # ssh replaces tokens in the whole command line before a shell takes it apart
-    jump = f"{_literal(shlex.join(['ssh', *first]))} -W %h:%p {shlex.quote(f'{user}@{record.api_address}')}"
-    options = (*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}")
-    return SshWay(user, address, options)
+    jump = f"{_literal(shlex.join(['ssh', *way.options]))} -W %h:%p {shlex.quote(f'{way.user}@{way.address}')}"
+    return (*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}")
+
+
+def machine_beside(record: Record, name: str) -> MachineSpec | None:
+    """The machine beside the cluster that is named with or without the cluster's name in front."""
+    cluster = record.cluster
+    return next((one for one in cluster.spec.machines if name in (one.name, machine_name(cluster.name, one.name))), None)
 
 
 def named_node(record: Record, node: str) -> str:

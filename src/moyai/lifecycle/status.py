@@ -17,7 +17,7 @@ from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, NotFound
-from moyai.core.ids import POOL_KEY, REMOVAL_KEY, RESTORED, cluster_tag
+from moyai.core.ids import MACHINE_KEY, POOL_KEY, REMOVAL_KEY, RESTORED, cluster_tag
 from moyai.core.keys import Kind
 from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.objects.meta import part, text
@@ -35,9 +35,11 @@ from moyai.lifecycle.services import balanced
 from moyai.lifecycle.upgrade_state import UpgradeStatus, upgrade_status
 from moyai.plan.cluster.control_planes import majority
 from moyai.plan.keys import is_unique_name
+from moyai.plan.machines_beside import wanted_machines
 from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.route_budget import route_budget
 from moyai.plan.rules import API_PORT
+from moyai.spec.model import Cluster
 
 _TIMEOUT = 5.0
 #: In the cloud servers and credentials; in Kubernetes nodes, Deployments, DaemonSets, Services and whether it was restored; the
@@ -59,6 +61,17 @@ class NodeStatus:
     node: str
     version: str = ""
     fault: str = ""
+    running: bool | None = None
+
+
+@dataclass(frozen=True)
+class MachineStatus:
+    """A machine beside the cluster. ``machine`` and ``running``: as of a node's."""
+
+    name: str
+    role: str
+    addresses: tuple[str, ...]
+    machine: str
     running: bool | None = None
 
 
@@ -112,6 +125,7 @@ class ClusterStatus:
     api: str
     api_url: str
     nodes: tuple[NodeStatus, ...] = ()
+    machines: tuple[MachineStatus, ...] = ()
     addons: tuple[AddonStatus, ...] = ()
     services: tuple[BalancedService, ...] = ()
     certificates: tuple[CertificateStatus, ...] = ()
@@ -152,7 +166,10 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         answer, kube, api_problem = _kube(api, pool)
         servers, cloud_problem = listed.result()
         known, (credentials, foreign) = certified.result(), issued.result()
+    beside = None if servers is None else {one.name: one for one in servers if MACHINE_KEY in one.metadata}
+    servers = servers and [one for one in servers if MACHINE_KEY not in one.metadata]
     nodes = tuple(_nodes(record, servers, kube=kube))
+    machines = tuple(_machines(cluster, beside))
     ready = [node.name for node in nodes if node.node == "Ready"]
     names = [node.name for node in nodes if node.role == "control-plane"]
     planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
@@ -171,6 +188,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         api=answer,
         api_url=f"https://{record.api_address}:{API_PORT}" if record.api_address else "",
         nodes=nodes,
+        machines=machines,
         addons=addons,
         services=tuple(BalancedService(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
         certificates=tuple(certificate.status(now) for certificate in known),
@@ -187,6 +205,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
                     cloud_problem,
                     api_problem,
                     *_problems(nodes, addons),
+                    *(f"machine {one.name} is {one.machine}" for one in machines if one.running is False),
                     *plane_problems(planes, ready=ready),
                     *all_problems(etcds),
                     *_left(record, kube),
@@ -333,6 +352,22 @@ def _nodes(record: Record, servers: list[Server] | None, *, kube: _KubeView | No
             version=node.kubelet if node else "",
             fault=machine.fault if machine else "",
             running=None if servers is None else machine is not None and machine.power is Power.RUNNING,
+        )
+
+
+def _machines(cluster: Cluster, found: Mapping[str, Server] | None) -> Iterable[MachineStatus]:
+    """Those that the spec has, or the cloud alone. ``found``: None where the cloud does not answer."""
+    wanted = {one.name: one for one in wanted_machines(cluster)}
+    for name in sorted({*wanted, *(found or dict[str, Server]())}):
+        server = found.get(name) if found is not None else None
+        entry = wanted[name].entry if name in wanted else None
+        fixed = (one.address for one in server.addresses if one.kind == "fixed") if server else ()
+        yield MachineStatus(
+            name=name,
+            role=entry.role if entry else "",
+            addresses=tuple(str(place.address) for place in entry.networks) if entry else tuple(fixed),
+            machine="?" if found is None else server.status if server else "gone",
+            running=None if found is None else server is not None and server.power is Power.RUNNING,
         )
 
 

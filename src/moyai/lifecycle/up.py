@@ -17,7 +17,7 @@ from typing import Any
 from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.api_server import new_encryption_key
 from moyai.bootstrap.cluster_plan import plan_cluster
-from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, server_content
+from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, machine_content, server_content
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
@@ -30,6 +30,7 @@ from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_data import MakeData
+from moyai.lifecycle.mode_state import refuse_while_moving
 from moyai.lifecycle.observe import Answers
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
@@ -104,6 +105,8 @@ def up(
     with locked(paths, cluster.name):
         start = rounds.look(cluster, replaced=replaced)
         spec = dump(start.facts.cluster)
+        if start.record:
+            refuse_while_moving(start.record)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
@@ -281,16 +284,20 @@ def _carry_out(
         record.seen(start.observed.kube.in_service)
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
-        return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))
+        return server_content(step, start.facts, made=made, secrets=secrets_of(record, authorities))
+
+    def render_machine(step: s.CreateMachine) -> ServerContent:
+        return machine_content(step, start.facts)
 
     def manifests(name: str, made: Made) -> str:
         addon = next(one for one in start.facts.addons if one.name == name)
-        return addon_manifests(addon, start.facts, made=made, secrets=_secrets(record, authorities))
+        return addon_manifests(addon, start.facts, made=made, secrets=secrets_of(record, authorities))
 
     context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=plan.made, open_api=lambda: open_api(record))
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
         execute.Removing(context),
+        execute.Beside(context, render=render_machine),
         execute.Inside(context, authorities=authorities, manifests=manifests),
         execute.Waiting(context),
         *([execute.Restoring(context, data=data)] if data else []),
@@ -320,7 +327,7 @@ def _ensure_secrets(record: Record, *, token: bool, encryption: bool) -> None:
         record.keep_secret(ENCRYPTION_KEY, new_encryption_key())
 
 
-def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
+def secrets_of(record: Record, authorities: pki.Pki) -> Secrets:
     """As they are on disk now: steps that ran before may have added some."""
     kept = record.secrets()
     return Secrets(

@@ -20,6 +20,7 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.lifecycle.cluster_use import read_use
 from moyai.lifecycle.clusters import require
+from moyai.lifecycle.mode_state import refuse_while_moving
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.rounds import Rounds, Start
 from moyai.lifecycle.up import look, rounds_of
@@ -109,6 +110,7 @@ class _Upgrading:
         record = self._record()
         if record.restores:
             raise UsageError(f"cluster {record.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
+        refuse_while_moving(record)
         there = _versions(self._cloud)
         self._offered = there | frozenset(self._makes)
         begun, has = record.upgrade, str(record.spec["spec"]["kubernetesVersion"])

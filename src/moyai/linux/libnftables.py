@@ -48,9 +48,15 @@ class Nftables:
 
     def run(self, commands: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One transaction; what ``list`` commands answer. Blocks; the interpreter's lock is free meanwhile. Raises NftError."""
-        text = json.dumps({"nftables": list(commands)}, separators=(",", ":")).encode()
+        return self._run(json.dumps({"nftables": list(commands)}, separators=(",", ":")))
+
+    def run_text(self, commands: str) -> None:
+        """One transaction in nft's own language. Blocks; raises NftError."""
+        self._run(commands)
+
+    def _run(self, text: str) -> list[dict[str, Any]]:
         with self._lock:
-            failed = self._library.nft_run_cmd_from_buffer(self._context, text)
+            failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
             said = self._library.nft_ctx_get_output_buffer(self._context) or b""
             why = self._library.nft_ctx_get_error_buffer(self._context) or b""
         if failed:

@@ -23,7 +23,16 @@ from moyai.spec.model import Cluster
 #: What the cloud itself makes on our network and counts: a DHCP port and the router's interface.
 OWN_PORTS = 2
 
-_COUNTED = (s.CreateNetwork, s.CreateSubnet, s.CreateRouter, s.CreateGroup, s.CreatePort, s.CreateFloatingIP)
+_COUNTED = (
+    s.CreateNetwork,
+    s.CreateSubnet,
+    s.CreateRouter,
+    s.CreateGroup,
+    s.CreatePort,
+    s.CreateFloatingIP,
+    s.CreateMachinePort,
+    s.CreateMachineAddress,
+)
 _FEWER = "fewer nodes or smaller flavors in the spec"
 _HELP = {
     Kind.MEMORY: _FEWER,
@@ -48,7 +57,11 @@ def needed(observed: Observed, steps: Iterable[Step]) -> Counter[Kind]:
             need[Kind.RULES] += len(step.add) - len(step.remove)
         if isinstance(step, s.CreateGroup):
             need[Kind.RULES] += 2  # a cloud gives every group two rules for outgoing traffic
-        if isinstance(step, s.CreateServer) and step.key not in freed and (flavor := flavors.get(step.flavor_id)):
+        if (
+            isinstance(step, s.CreateServer | s.CreateMachine)
+            and step.key not in freed
+            and (flavor := flavors.get(step.flavor_id))
+        ):
             need[Kind.SERVER] += 1
             need[Kind.CPU] += flavor.vcpus
             need[Kind.MEMORY] += flavor.memory_mb

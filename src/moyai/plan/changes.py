@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from moyai.core.errors import UsageError
 from moyai.core.kubernetes_version import version_numbers
+from moyai.spec.beside import NODES
 from moyai.spec.control_plane import was_virtual
 
 ChangeClass = Literal["fixed", "rolling", "live"]
@@ -47,6 +48,8 @@ _FIXED: Mapping[str, str] = {
     "security.encryptionAtRest": "the API server was started with it, and has stored Secrets",
     "security.podSecurity": _API_SERVER,
 }
+#: Path of a change → what makes it all the same.
+_HINTS: Mapping[str, str] = {"spec.network.mode": "`moyai net migrate --to MODE` changes it"}
 #: Fields that a machine has from its start to its end.
 _ROLLING: Mapping[str, str] = {
     "image": "machines are made from it",
@@ -83,12 +86,18 @@ _LIVE: Mapping[str, str] = {
     "network.maxRoutes": "it is compared with the number of nodes",
     "volumes.reclaimPolicy": "the default StorageClass follows",
     **dict.fromkeys(("backup.every", "backup.keep", "backup.to", "backup.recipients"), "it counts for the next backup"),
+    "machines": "machines beside the cluster are made, made again or removed",
 }
+#: A network is made and removed while the cluster exists, and stays as it is in between.
+_NETWORK_LIVE = "networks beside the cluster's own are made or removed"
+_NETWORK_FIXED = "machines have addresses of it"
+_POOLS_NETWORK = "its machines have addresses of it"
 #: Fields that a cluster of before has as they are by default, though its record has no such field.
 _ALWAYS: Mapping[str, Any] = {
     "backup.to": "",
     "services.announce": {"ranges": [], "loadBalancerClass": ""},
     "network.bgp": {"asn": 64522, "routers": [], "meshUpTo": 10, "reflectorLabel": "moyai.dev/route-reflector"},
+    "machines": [],
 }
 
 
@@ -123,7 +132,7 @@ def refuse_fixed(changes: tuple[Change, ...]) -> None:
         if change.kind == "fixed":
             raise UsageError(
                 f"{change.path}: {change.after!r}, should stay {change.before!r} while the cluster exists ({change.reason})",
-                hint="`moyai down` and `moyai up` build it again",
+                hint=_HINTS.get(change.path, "`moyai down` and `moyai up` build it again"),
             )
 
 
@@ -146,8 +155,12 @@ def unclassified(spec: Mapping[str, Any]) -> set[str]:
     for name, value in spec.items():
         inner = cast("dict[str, Any]", value) if isinstance(value, dict) else None
         paths |= {name} if inner is None else {f"{name}.{field}" for field in inner}
-    pool = {f"nodePools.{field}" for field in spec["nodePools"][0]} - {"nodePools.name", "nodePools.replicas"}
-    known = {"nodePools", *_FIXED, *_ROLLING, *_LIVE}
+    pool = {f"nodePools.{field}" for field in spec["nodePools"][0]} - {
+        "nodePools.name",
+        "nodePools.replicas",
+        "nodePools.network",
+    }
+    known = {"nodePools", "networks", *_FIXED, *_ROLLING, *_LIVE}
     return (paths - known) | (pool - {f"nodePools.{field}" for field in (*_ROLLING_IN_POOL, *_LIVE_IN_POOL)})
 
 
@@ -164,6 +177,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
                     yield Change(f"spec.{path}", before, after, "fixed", _OF_PLANES[path])
                 else:
                     yield Change(f"spec.{path}", before, after, kind, reason, shown=path in _SHOWN)
+    yield from _networks(old.get("networks") or [], new["networks"])
     before_pools = {pool["name"]: pool for pool in old["nodePools"]}
     after_pools = {pool["name"]: pool for pool in new["nodePools"]}
     for name in dict.fromkeys((*before_pools, *after_pools)):
@@ -176,6 +190,8 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             continue
         if earlier["replicas"] != later["replicas"]:
             yield Change(f"{where}.replicas", earlier["replicas"], later["replicas"], "live", _MACHINES)
+        if (before := earlier.get("network", NODES)) != later["network"]:
+            yield Change(f"{where}.network", before, later["network"], "fixed", _POOLS_NETWORK)
         for path, reason in _ROLLING_IN_POOL.items():
             if earlier[path] != later[path]:
                 shown = path in _SHOWN_IN_POOL
@@ -184,6 +200,17 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             # a pool of before there was a choice has the default
             if path in earlier and earlier[path] != later[path]:
                 yield Change(f"{where}.{path}", earlier[path], later[path], "live", reason)
+
+
+def _networks(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[Change]:
+    before, after = {one["name"]: one for one in old}, {one["name"]: one for one in new}
+    for name in before.keys() & after.keys():
+        for field in ("cidr", "gateway"):
+            if before[name][field] != after[name][field]:
+                where = f"spec.networks[{name}].{field}"
+                yield Change(where, before[name][field], after[name][field], "fixed", _NETWORK_FIXED)
+    if before.keys() != after.keys():
+        yield Change("spec.networks", list(before), list(after), "live", _NETWORK_LIVE)
 
 
 def _at(spec: Mapping[str, Any], path: str) -> Any:

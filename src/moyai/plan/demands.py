@@ -6,7 +6,7 @@ A name that the cloud has not is a UsageError that names what it does have: the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from moyai.cloud.model import Flavor, Image, Network
 from moyai.core.errors import Terminal, UsageError
@@ -23,13 +23,15 @@ LEAST_WORKER_MB = 400
 @dataclass(frozen=True)
 class Choices:
     """``flavors``: by name, those that the spec uses. ``external_network`` and ``floating_network``: None where the machines'
-    network needs none. ``worker_image``: where workers have another one."""
+    network needs none. ``worker_image``: where workers have another one. ``machine_images``: of machines beside
+    the cluster, by their names in the spec."""
 
     flavors: Mapping[str, Flavor]
     image: Image
     external_network: Network | None = None
     floating_network: Network | None = None
     worker_image: Image | None = None
+    machine_images: Mapping[str, Image] = field(default_factory=dict[str, Image])
 
     def image_of(self, role: Role) -> Image:
         return self.worker_image or self.image if role == "worker" else self.image
@@ -45,6 +47,7 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
     flavors: dict[str, Flavor] = {}
     uses = [("spec.controlPlane", spec.control_plane.flavor, LEAST_CONTROL_PLANE_MB)]
     uses += [(f"spec.nodePools[{n}]", pool.flavor, LEAST_WORKER_MB) for n, pool in enumerate(spec.node_pools)]
+    uses += [(f"spec.machines[{n}]", one.flavor, 0) for n, one in enumerate(spec.machines)]
     for where, name, least in uses:
         flavor = next((flavor for flavor in observed.flavors if name in (flavor.name, flavor.id)), None)
         if flavor is None:
@@ -58,23 +61,31 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
     zones += [(f"spec.controlPlane.zones[{n}]", zone) for n, zone in enumerate(spec.control_plane.zones)]
     for number, pool in enumerate(spec.node_pools):
         zones += [(f"spec.nodePools[{number}].zones[{n}]", zone) for n, zone in enumerate(pool.zones)]
+    zones += [(f"spec.machines[{n}].zone", one.zone) for n, one in enumerate(spec.machines) if one.zone]
     for where, zone in zones:
         if zone not in observed.zones:
             raise _absent(where, zone, what="zone", offered=observed.zones, cloud=spec.cloud)
     image = _image(spec, observed, version=versions.control_planes)
     other = None if versions.workers == versions.control_planes else _image(spec, observed, version=versions.workers)
+    beside = {
+        one.name: _named_image(spec, observed, name=one.image, where=f"spec.machines[{n}].image")
+        if one.image
+        else other or image
+        for n, one in enumerate(spec.machines)
+    }
     provider = spec.load_balancer.provider
     if provider and observed.balancer_providers and provider not in observed.balancer_providers:
         what = "load balancer provider"
         raise _absent("spec.loadBalancer.provider", provider, what=what, offered=observed.balancer_providers, cloud=spec.cloud)
     if not external:
-        return Choices(flavors=flavors, image=image, worker_image=other)
+        return Choices(flavors=flavors, image=image, worker_image=other, machine_images=beside)
     network = _network(observed, "spec.network.externalNetwork", name=spec.network.external_network, cloud=spec.cloud)
     floating = spec.load_balancer.floating_network
     return Choices(
         flavors=flavors,
         image=image,
         worker_image=other,
+        machine_images=beside,
         external_network=network,
         floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", name=floating, cloud=spec.cloud)
         if floating
@@ -83,19 +94,23 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
 
 
 def _image(spec: ClusterSpec, observed: Observed, *, version: str) -> Image:
-    name = spec.image_of(version)
+    where = "spec.image" if spec.image else "spec.kubernetesVersion"
+    image = _named_image(spec, observed, name=spec.image_of(version), where=where)
+    made_for = image.properties.get("moyai_kubernetes_version")
+    if made_for and made_for != version:
+        raise UsageError(f"spec.kubernetesVersion: {version!r}, should be {made_for!r}, which image {image.name} holds")
+    return image
+
+
+def _named_image(spec: ClusterSpec, observed: Observed, *, name: str, where: str) -> Image:
     image = next((image for image in observed.images if name in (image.name, image.id)), None)
     if image is None:
-        where = "spec.image" if spec.image else "spec.kubernetesVersion"
         raise _absent(where, name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
     if not image.ready:
         raise Terminal(
             f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}",
             hint="wait until the cloud has it ready, or upload it again",
         )
-    made_for = image.properties.get("moyai_kubernetes_version")
-    if made_for and made_for != version:
-        raise UsageError(f"spec.kubernetesVersion: {version!r}, should be {made_for!r}, which image {image.name} holds")
     return image
 
 

@@ -13,14 +13,17 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
-from moyai.core.ids import Role
+from moyai.core.ids import Role, machine_tag
 from moyai.core.keys import Key
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.graph import Made
+from moyai.plan.machines_beside import PlannedMachine
 from moyai.plan.observed import Observed, Recorded, Tagged, owner, owns, server_owner
 
 ROLES: tuple[Role, ...] = ("control-plane", "worker")
+#: Those of security groups.
+GROUPS: tuple[Role, ...] = (*ROLES, "machine")
 #: What a network is taken to carry where the cloud does not say.
 _DEFAULT_MTU = 1450
 
@@ -35,7 +38,9 @@ T = TypeVar("T", bound=_Named)
 
 @dataclass(frozen=True)
 class Existing:
-    """``groups`` are by role, ``ports`` and ``servers`` by node. ``adopt``: steps that tag what is untagged."""
+    """``groups`` are by role, ``ports`` by node or by a machine's place, ``servers`` by node. ``machines``: those beside the
+    cluster, by name; ``addresses``: their floating IPs. ``networks`` and ``subnets``: those beside the cluster's own, by the
+    network's name. ``adopt``: steps that tag what is untagged."""
 
     network: Network | None = None
     subnet: Subnet | None = None
@@ -43,6 +48,10 @@ class Existing:
     groups: Mapping[Role, SecurityGroup] = field(default_factory=dict[Role, SecurityGroup])
     ports: Mapping[str, Port] = field(default_factory=dict[str, Port])
     servers: Mapping[str, Server] = field(default_factory=dict[str, Server])
+    machines: Mapping[str, Server] = field(default_factory=dict[str, Server])
+    addresses: Mapping[str, FloatingIP] = field(default_factory=dict[str, FloatingIP])
+    networks: Mapping[str, Network] = field(default_factory=dict[str, Network])
+    subnets: Mapping[str, Subnet] = field(default_factory=dict[str, Subnet])
     floating_ip: FloatingIP | None = None
     key_pair: str = ""
     credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
@@ -56,7 +65,10 @@ class Existing:
                 ids[key] = item.id
         ids |= {keys.security_group(role): group.id for role, group in self.groups.items()}
         ids |= {keys.port(name): port.id for name, port in self.ports.items()}
-        ids |= {keys.server(name): server.id for name, server in self.servers.items()}
+        ids |= {keys.server(name): server.id for name, server in (*self.servers.items(), *self.machines.items())}
+        ids |= {keys.network(name): network.id for name, network in self.networks.items()}
+        ids |= {keys.subnet(name): subnet.id for name, subnet in self.subnets.items()}
+        ids |= {keys.machine_address(name): address.id for name, address in self.addresses.items()}
         if self.floating_ip is not None:
             ids[keys.FLOATING_IP] = self.floating_ip.id
         if self.key_pair:
@@ -68,10 +80,21 @@ class Existing:
         )
 
 
-def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes: Iterable[str] = ()) -> Existing:
-    """``nodes``: names of the nodes whose ports count when they are untagged."""
+def find_existing(
+    cluster: str,
+    observed: Observed,
+    *,
+    recorded: Recorded,
+    nodes: Iterable[str] = (),
+    networks: Iterable[str] = (),
+    machines: Iterable[PlannedMachine] = (),
+) -> Existing:
+    """``nodes``: names of the nodes whose ports count when they are untagged. ``networks``: names of those beside the cluster's
+    own. ``machines``: those beside the cluster."""
     uid = recorded.uid
     adopt: list[s.Adopt] = []
+    machines = tuple(machines)
+    places = {place.port: machine.entry.name for machine in machines for place in machine.places}
 
     def find(key: Key, candidates: Iterable[T], *, name: str = "", called: Callable[[T], str] | None = None) -> T | None:
         name = name or keys.object_name(cluster, key)
@@ -84,14 +107,26 @@ def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes
             found = next((item for item in named if owner(item) is None), None)
             if found is not None:
                 shown = found.address if isinstance(found, FloatingIP) else name
-                adopt.append(s.Adopt(key=key, object_id=found.id, name=shown))
+                more = (machine_tag(places[name]),) if name in places else ()
+                adopt.append(s.Adopt(key=key, object_id=found.id, name=shown, tags=more))
         return found
 
     network = find(keys.NETWORK, observed.networks)
     subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
-    groups: dict[Role, SecurityGroup | None] = {role: find(keys.security_group(role), observed.groups) for role in ROLES}
-    ports = {name: find(keys.port(name), observed.ports) for name in nodes}
+    groups: dict[Role, SecurityGroup | None] = {role: find(keys.security_group(role), observed.groups) for role in GROUPS}
+    ports = {name: find(keys.port(name), observed.ports) for name in (*nodes, *places)}
     name = keys.unique_name(cluster, uid)
+    further = {one: found for one in networks if (found := find(keys.network(one), observed.networks)) is not None}
+    inside = {one: [subnet for subnet in observed.subnets if subnet.network_id == net.id] for one, net in further.items()}
+    addresses = {
+        one.name: find(
+            keys.machine_address(one.name),
+            observed.floating_ips,
+            name=keys.machine_address_description(uid, one.name),
+            called=lambda item: item.description,
+        )
+        for one in machines
+    }
     return Existing(
         network=network,
         subnet=find(keys.SUBNET, subnets),
@@ -99,6 +134,10 @@ def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes
         groups={role: group for role, group in groups.items() if group is not None},
         ports={name: port for name, port in ports.items() if port is not None},
         servers={server.name: server for server in observed.servers if server_owner(server) == uid},
+        machines={server.name: server for server in observed.machines if server_owner(server) == uid},
+        addresses={one: address for one, address in addresses.items() if address is not None},
+        networks=further,
+        subnets={one: subnet for one in further if (subnet := find(keys.subnet(one), inside[one])) is not None},
         floating_ip=find(
             keys.FLOATING_IP,
             observed.floating_ips,

@@ -28,6 +28,24 @@ TOKEN, STORAGE_CLASS = Key(Kind.TOKEN), Key(Kind.STORAGE_CLASS)
 CONTROLLERS_CREDENTIAL, VOLUMES_CREDENTIAL = Key(Kind.CREDENTIAL, "controllers"), Key(Kind.CREDENTIAL, "volumes")
 
 
+def network(name: str) -> Key:
+    """The cluster's own network has no name here."""
+    return Key(Kind.NETWORK, name)
+
+
+def subnet(network: str) -> Key:
+    return Key(Kind.SUBNET, network)
+
+
+def interface(network: str) -> Key:
+    return Key(Kind.INTERFACE, network)
+
+
+def machine_address(machine: str) -> Key:
+    """The floating IP of a machine beside the cluster."""
+    return Key(Kind.FLOATING_IP, machine)
+
+
 def port(node: str) -> Key:
     return Key(Kind.PORT, node)
 
@@ -93,6 +111,11 @@ def is_later_name(name: str, cluster: str, *, what: str, uid: str) -> bool:
 def is_unique_name(name: str, uid: str) -> bool:
     """Whether ``unique_name`` made the name for the cluster with this UID."""
     return name.endswith(f"-{uid}")
+
+
+def machine_address_description(uid: str, machine: str) -> str:
+    """Description of the floating IP of a machine beside the cluster."""
+    return f"{cluster_tag(uid)} machine {machine}"
 
 
 def api_address_description(uid: str) -> str:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from moyai.core.errors import UsageError
 from moyai.core.ids import Role
 from moyai.plan.observed import NodeAllocation
+from moyai.spec.beside import NODES
 from moyai.spec.model import FIRST_NODE_NUMBER, VIRTUAL_NUMBER, Cluster, ClusterSpec
 
 CONTROL_PLANE_POOL = "control-plane"
@@ -26,7 +27,7 @@ class PlannedNode:
     ``ordinal``: its number in the pool. ``index``: its place in the cluster's ranges, which decides address and pod range.
 
     ``virtual``: the address that it may take besides its own, which is the API's; empty for none. ``announced``: ranges of
-    Services' addresses that it may answer for.
+    Services' addresses that it may answer for. ``network``: name of the network that it is in.
     """
 
     name: str
@@ -40,6 +41,7 @@ class PlannedNode:
     pod_cidr: str
     virtual: str = ""
     announced: tuple[str, ...] = ()
+    network: str = NODES
 
     @property
     def allocation(self) -> NodeAllocation:
@@ -75,6 +77,26 @@ def number_of_node(name: str) -> int:
 
 def address_of(node_cidr: IPv4Network, index: int) -> IPv4Address:
     return node_cidr[FIRST_NODE_NUMBER + index]
+
+
+def network_of_pool(spec: ClusterSpec, pool: str | None) -> str:
+    """Name of the network that a pool's machines are in: the cluster's own for control planes and pools that are gone."""
+    return next((one.network for one in spec.node_pools if one.name == pool), NODES)
+
+
+def several_networks(spec: ClusterSpec) -> bool:
+    """Whether not all nodes are in one network."""
+    return any(one.network != NODES for one in spec.node_pools)
+
+
+def range_of_network(spec: ClusterSpec, network: str) -> IPv4Network:
+    """The range of the network with this name."""
+    return next((one.cidr for one in spec.networks if one.name == network), spec.network.node_cidr)
+
+
+def address_in_pool(spec: ClusterSpec, pool: str | None, *, index: int) -> IPv4Address:
+    """The address of a node. Each network has the same number for it, as an index is no other node's."""
+    return address_of(range_of_network(spec, network_of_pool(spec, pool)), index)
 
 
 def virtual_address(spec: ClusterSpec) -> str:
@@ -119,7 +141,8 @@ def wanted_nodes(
     ported = {name: index for name, index in found.items() if index is not None and index not in taken}
     announced = spec.services.announce.ranges
     addresses = (*used_addresses, *(str(one) for cidr in announced for one in cidr))
-    taken |= {index for address in addresses if (index := index_of(network.node_cidr, address)) is not None}
+    homes = {range_of_network(spec, one) for one in (NODES, *(pool.network for pool in spec.node_pools))}
+    taken |= {index for cidr in homes for address in addresses if (index := index_of(cidr, address)) is not None}
 
     def place(role: Role, pool: str, *, ordinal: int, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
         name = node_name(cluster.name, pool, ordinal=ordinal)
@@ -146,10 +169,11 @@ def wanted_nodes(
             flavor=flavor,
             zone=kept.zone,
             index=kept.index,
-            address=str(address_of(network.node_cidr, kept.index)),
+            address=str(address_in_pool(spec, pool, index=kept.index)),
             pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, index=kept.index)),
             virtual=virtual_address(spec) if role == "control-plane" else "",
             announced=tuple(map(str, announced)),
+            network=network_of_pool(spec, pool),
         )
 
     def zones_of(pool: str, numbers: Sequence[int]) -> Counter[str]:

@@ -31,7 +31,7 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.core.ids import CLUSTER_TAG, NODE_KUBE_PROXY, Role, cluster_tag, tag_owner
+from moyai.core.ids import CLUSTER_TAG, MACHINE_KEY, NODE_KUBE_PROXY, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
 from moyai.kube.objects import PersistentVolume, Service
 from moyai.plan.certificates import Life
@@ -146,6 +146,8 @@ class Observed:
     ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
+    ``servers``: those of nodes. ``machines``: those beside the cluster.
+
     ``credential_ends``: name → when the credential ends, of those that do. ``login``: what the user's own login can
     do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
     where that was asked for. ``needs_tags``: whether objects have their owner in tags alone. ``kube``: None when the cluster's
@@ -163,6 +165,7 @@ class Observed:
     rules: tuple[SecurityGroupRule, ...] = ()
     floating_ips: tuple[FloatingIP, ...] = ()
     servers: tuple[Server, ...] = ()
+    machines: tuple[Server, ...] = ()
     volumes: tuple[Volume, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
@@ -247,6 +250,11 @@ def owner(tagged: Tagged) -> str | None:
 
 def owns(uid: str, tagged: Tagged) -> bool:
     return cluster_tag(uid) in tagged.tags
+
+
+def is_beside(port: Tagged) -> bool:
+    """Whether the port is that of a machine beside the cluster."""
+    return any(tag.startswith(f"{MACHINE_KEY}=") for tag in port.tags)
 
 
 def server_owner(server: Server) -> str | None:

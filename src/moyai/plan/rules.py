@@ -43,9 +43,24 @@ def _rules(spec: ClusterSpec) -> Iterator[GroupRule]:
         yield _rule(plane, "pods, but for etcd", protocol="tcp", ports=ports, cidr=str(spec.network.pod_cidr))
     for router in spec.network.bgp.routers:
         yield from _router(str(router.address))
+    if spec.machines:
+        yield from _machines(spec)
     for protocol in ("udp", "icmp"):
         yield _rule(plane, "workers", protocol=protocol, ports=None, remote=worker)
         yield _rule(plane, "pods", protocol=protocol, ports=None, cidr=str(spec.network.pod_cidr))
+
+
+def _machines(spec: ClusterSpec) -> Iterator[GroupRule]:
+    """Of machines beside the cluster, but routers, at whose ports no rule holds: nodes reach them, and they reach each other. A
+    router may stand between a node and a machine, so ranges are named besides groups."""
+    machine: Role = "machine"
+    for remote in ("control-plane", "worker", "machine"):
+        yield _rule(machine, f"{remote}s", protocol=None, ports=None, remote=remote)
+    for one in spec.networks:
+        yield _rule(machine, f"network {one.name}", protocol=None, ports=None, cidr=str(one.cidr))
+    if any(one.role == "bastion" for one in spec.machines):
+        for cidr in spec.access.ssh_cidrs:
+            yield _rule(machine, "SSH", protocol="tcp", ports=(22, 22), cidr=str(cidr))
 
 
 def _router(address: str) -> Iterator[GroupRule]:

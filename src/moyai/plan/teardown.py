@@ -22,10 +22,14 @@ from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.ending import plan_ending
+from moyai.plan.existing import GROUPS
 from moyai.plan.graph import KeptObject, Plan, ordered
 from moyai.plan.load_balancer.names import names_service_of
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Step, StepId, Verb
+
+#: Roles of machines without controllers that would recreate what is removed.
+_NO_PLANES = ("worker", "machine")
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,13 @@ class _Teardown:
         self.uid = target.uid
         self.steps: list[Step] = []
         self.kept: list[KeptObject] = []
-        self.networks = {n.id for n in observed.networks if self._ours(n, keys.NETWORK)}
+        # those beside the cluster's own as well, which an interrupted run may have left untagged
+        networks = [key for key in target.intended if key.kind is Kind.NETWORK and key != keys.NETWORK]
+        self.networks = {n.id for n in observed.networks if self._ours(n, keys.NETWORK, *networks)}
         self.subnets = {n.id for n in observed.subnets if self._ours(n, keys.SUBNET) or n.network_id in self.networks}
         self.routers = [r for r in observed.routers if self._ours(r, keys.ROUTER)]
-        self.servers = {server.id: server for server in observed.servers if server_owner(server) == self.uid}
+        servers = (*observed.servers, *observed.machines)
+        self.servers = {server.id: server for server in servers if server_owner(server) == self.uid}
         staying = {volume.id for server in self.servers.values() for volume in self._staying(server)}
         self.ending = plan_ending(observed.in_use, staying)
 
@@ -87,7 +94,7 @@ class _Teardown:
 
     def plan(self) -> Plan:
         # while its controllers live, they put back what is taken away: routes, load balancers, volumes wait for their machine
-        plane_servers = [server for server in self.servers.values() if server.metadata.get(ROLE_KEY) != "worker"]
+        plane_servers = [server for server in self.servers.values() if server.metadata.get(ROLE_KEY) not in _NO_PLANES]
         machines = {server.id: self._machine(server) for server in plane_servers}
         planes = list(machines.values())
         machines |= {server.id: self._machine(server, planes) for server in self.servers.values() if server.id not in machines}
@@ -111,7 +118,7 @@ class _Teardown:
             if network.id in self.networks:
                 self._delete(Kind.NETWORK, network.id, name=network.name, after=[*subnets, *ports])
         for group in self.now.groups:
-            if self._ours(group, keys.security_group("control-plane"), keys.security_group("worker")):
+            if self._ours(group, *(keys.security_group(role) for role in GROUPS)):
                 self._delete(Kind.SECURITY_GROUP, group.id, name=group.name, after=[*machines.values(), *balancers, *ports])
         name = keys.unique_name(self.target.name, self.uid)
         if name in self.now.keypairs:
@@ -142,15 +149,17 @@ class _Teardown:
 
     def _floating_ips(self, after: list[StepId]) -> list[StepId]:
         own_ports = {port.id for port in self.now.ports if port.network_id in self.networks}
+        begun_machines = [key.name for key in self.target.intended if key.kind is Kind.FLOATING_IP and key.name]
+        machines = [keys.machine_address_description(self.uid, one) for one in begun_machines]
         gone: list[StepId] = []
         for fip in self.now.floating_ips:
-            named = fip.description == keys.api_address_description(self.uid)
-            begun = named and owner(fip) is None and self.now.may_be_untagged
+            described = (keys.api_address_description(self.uid), *machines)
+            begun = fip.description in described and owner(fip) is None and self.now.may_be_untagged
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
                 self.kept.append(KeptObject(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:
                 # no controller uses the API's own address; those of Services belong to their controller while it lives
-                own = fip.description == keys.api_address_description(self.uid)
+                own = fip.description in described
                 gone.append(self._delete(Kind.FLOATING_IP, fip.id, name=fip.address, after=() if own else after))
             elif fip.port_id in own_ports:
                 # a user's own address on a port of the cluster: it stays, and becomes free when the port goes

@@ -8,6 +8,7 @@ from typing import Any
 from moyai.plan.graph import Plan
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.steps import Step, StepId
+from moyai.spec.beside import NODES
 
 #: Keys of a node in the data, where they are not the names of its fields.
 _NODE_KEYS = {"ordinal": "number", "index": "slot"}
@@ -59,4 +60,6 @@ def _node(node: PlannedNode) -> dict[str, Any]:
     for name in ("virtual", "announced"):
         if not fields[name]:
             del fields[name]
+    if node.network == NODES:
+        del fields["network"]
     return {_NODE_KEYS.get(name, name): value for name, value in fields.items()}

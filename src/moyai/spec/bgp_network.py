@@ -48,7 +48,9 @@ Asn = Annotated[int, Field(ge=1, le=_LAST_ASN)]
 
 
 class BgpRouter(Model):
-    """A router outside of the cluster. Each node has a session with it."""
+    """A router outside of the cluster. Each node has a session with it. Where the cluster has `networks`, only nodes on the
+    router's own network have one, unless it is `multihop`. In another mode than `bgp` the nodes tell it addresses of Services
+    alone."""
 
     name: Annotated[str, AfterValidator(_name)] = Field(
         default="", validate_default=True, description="By which objects of MetalLB and messages name it."
@@ -112,15 +114,12 @@ class BgpSpec(Model):
 def check_routers(
     bgp: BgpSpec,
     *,
-    mode: str,
     ranges: Mapping[str, IPv4Network],
     nodes: tuple[IPv4Address, IPv4Address],
     api: IPv4Address,
 ) -> None:
     """``ranges``: field → the cluster's range. ``nodes``: the first and the last address that nodes get. ``api``: what the API
     has where it has an address of its own. Raises the validator's error, with its place below ``network``."""
-    if bgp.routers and mode != "bgp":
-        raise problem("left out where mode is not bgp: a BGPPeer names a router for Services", at=("bgp", "routers"))
     for number, router in enumerate(bgp.routers):
         at = ("bgp", "routers", number)
         if nodes[0] <= router.address <= nodes[1] or router.address == api:
@@ -132,3 +131,10 @@ def check_routers(
             for index, accepted in enumerate(router.accept):
                 if accepted.overlaps(cidr):
                     raise problem(f"apart from {name} {cidr}", at=(*at, "accept", index))
+
+
+def check_bgp_use(bgp: BgpSpec, *, mode: str, announces: bool) -> None:
+    """Raises the validator's error, with its place below ``spec``."""
+    if bgp.routers and mode != "bgp" and not announces:
+        should = "left out where mode is not bgp and services.announce.ranges is empty: nodes have nothing to tell them"
+        raise problem(should, at=("network", "bgp", "routers"))

@@ -17,10 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 from moyai.core.ids import NODE_IMAGE, is_dns_label, node_image
 from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION, is_version
 from moyai.spec.address_types import Cidr, Ip
-from moyai.spec.announced_services import Services
+from moyai.spec.announced_services import Services, check_announced
 from moyai.spec.backups import Backups
 from moyai.spec.base import Model, problem
-from moyai.spec.bgp_network import BgpSpec, check_routers
+from moyai.spec.beside import NODES, FurtherNetwork, MachineSpec, check_beside
+from moyai.spec.bgp_network import BgpSpec, check_bgp_use, check_routers
 from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
@@ -146,6 +147,7 @@ class NodePool(Model):
         default_factory=RollingUpdate, description="How machines that are out of date are replaced."
     )
     drain: Drain = Field(default_factory=Drain, description="How pods leave a node that goes.")
+    network: str = Field(default=NODES, description="The network that its machines are in: `nodes`, or one of `networks`.")
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
@@ -225,7 +227,7 @@ class NetworkSpec(Model):
             if ranges[first].overlaps(ranges[second]):
                 raise problem(f"apart from {first} {ranges[first]}", at=(second,))
         api = self.node_cidr[VIRTUAL_NUMBER]
-        check_routers(self.bgp, mode=self.mode, ranges=ranges, nodes=self.node_addresses, api=api)
+        check_routers(self.bgp, ranges=ranges, nodes=self.node_addresses, api=api)
         for number, server in enumerate(self.dns):
             if server in self.pod_cidr or server in self.service_cidr:
                 raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))
@@ -317,6 +319,10 @@ class ClusterSpec(Model):
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
     security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
     backup: Backups = Field(default_factory=Backups, description="Backups that are made again and again.")
+    networks: list[FurtherNetwork] = Field(
+        default_factory=list[FurtherNetwork], description="Networks beside the cluster's own."
+    )
+    machines: list[MachineSpec] = Field(default_factory=list[MachineSpec], description="Machines beside the cluster.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -325,11 +331,12 @@ class ClusterSpec(Model):
             if pool.name in seen:
                 raise problem(f"a name of its own: nodePools[{seen[pool.name]}] has it too", at=("nodePools", number, "name"))
             seen[pool.name] = number
-        first, last = self.network.node_addresses
-        for number, cidr in enumerate(self.services.announce.ranges):
-            if not first <= cidr[0] <= cidr[-1] <= last:
-                should = f"within {first} to {last}, the addresses of nodeCIDR that neither the cloud nor the API has"
-                raise problem(should, at=("services", "announce", "ranges", number))
+        network = self.network
+        ranges = {"nodeCIDR": network.node_cidr, "podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr}
+        check_beside(self.networks, self.machines, ranges=ranges, pools=self.node_pools, mode=network.mode)
+        homes = [*ranges.values(), *(one.cidr for one in self.networks)]
+        check_bgp_use(network.bgp, mode=network.mode, announces=bool(self.services.announce.ranges))
+        check_announced(self.services.announce, homes=homes, nodes=network.node_addresses)
         nodes = self.control_plane.replicas + sum(pool.replicas for pool in self.node_pools)
         if nodes > self.max_nodes:
             most = max(range(len(self.node_pools)), key=lambda n: self.node_pools[n].replicas)

@@ -30,16 +30,15 @@ from moyai.kube.objects import (
 )
 from moyai.kube.resources import L2_ADVERTISEMENTS
 from moyai.kube.watching import Kube
-from moyai.kube.workqueue import WorkQueue
 from moyai.linux import arp
 from moyai.plan.announce.metallb_words import NAMESPACE
 from moyai.plan.announce.speakers import AnnouncedAddress, AnnouncedServices, to_announce
 from moyai.runtime.controllers import Part, cache
 from moyai.runtime.metrics import Metrics
+from moyai.runtime.one_key import OneKey
 from moyai.runtime.reconciler import DONE, Result
 
 _log = logging.getLogger(__name__)
-_ALL = "addresses"
 #: Seconds between two defences of an address that another machine claims.
 _DEFENCE = 1.0
 #: Seconds until a lost interface is looked for again.
@@ -89,11 +88,11 @@ class AnnounceController:
         self._responders: dict[str, arp.ArpResponder] = {}
         #: Address → when it was last defended.
         self._defended: dict[str, float] = {}
-        self._queue: WorkQueue | None = None
+        self._key = OneKey("addresses", relevant=self._relevant)
         self.caches: tuple[Informer[Any], ...] = (*shared.all, self._adverts)
         for one in (*self.caches, nodes):
-            one.add_handler(self._changed)
-        self.part = Part("announce", self.reconcile, watch=self._watch)
+            one.add_handler(self._key.changed)
+        self.part = Part("announce", self.reconcile, watch=self._key.start)
         metrics.describe("moyai_announced_addresses", "Addresses of Services that this node answers for")
         metrics.gauge("moyai_announced_addresses", lambda: {(): float(len(self.owned))})
 
@@ -176,11 +175,11 @@ class AnnounceController:
             if service is not None:
                 message = f'announcing from node "{self._node}" with protocol "layer2"'
                 self._events.event(service.reference, "Normal", reason="nodeAssigned", message=message)
-        self._again()
+        self._key.again()
 
     def _lost(self, address: str) -> None:
         _log.warning("this node no longer answers for %s", address)
-        self._again()
+        self._key.again()
 
     def _contested(self, address: str) -> None:
         """The owner by the Lease announces the address again: the other machine is late, or is no node of the cluster."""
@@ -234,8 +233,7 @@ class AnnounceController:
         except OSError as error:
             _log.warning("interface %s is lost: %s", name, error)
             self._close(name)
-            if self._queue is not None:
-                self._queue.add_later(_ALL, _REOPEN)
+            self._key.later(_REOPEN)
 
     def _close(self, name: str) -> None:
         responder = self._responders.pop(name)
@@ -243,18 +241,6 @@ class AnnounceController:
         responder.close()
 
     # --- when ---------------------------------------------------------------------------------------------------------
-
-    def _watch(self, queue: WorkQueue) -> None:
-        self._queue = queue
-        queue.add(_ALL)
-
-    def _again(self) -> None:
-        if self._queue is not None:
-            self._queue.add(_ALL)
-
-    def _changed(self, _key: str, old: object, new: object) -> None:
-        if self._relevant(old) != self._relevant(new):
-            self._again()
 
     def _relevant(self, fact: object) -> object:
         """What of an object an announcement depends on, None for nothing. A heartbeat of a Node is no change; endpoints matter

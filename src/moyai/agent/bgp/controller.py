@@ -34,7 +34,6 @@ from moyai.kube.objects.bgp import (
 from moyai.kube.objects.meta import part, text
 from moyai.kube.resources import BFD_PROFILES, BGP_ADVERTISEMENTS, BGP_PEERS, COMMUNITIES, SECRETS, Json
 from moyai.kube.watching import Kube
-from moyai.kube.workqueue import WorkQueue
 from moyai.linux.frr import Frr, FrrGone, FrrPlace, adjacency
 from moyai.plan.announce.metallb_words import NAMESPACE
 from moyai.plan.bgp.announced_prefixes import Announced, Announcing, announced
@@ -44,10 +43,10 @@ from moyai.plan.bgp.router import frr_config
 from moyai.plan.bgp.sessions import Remark, Sessions, Speakers, address_of, own_range, sessions
 from moyai.runtime.controllers import Part, cache
 from moyai.runtime.metrics import Metrics
+from moyai.runtime.one_key import OneKey
 from moyai.runtime.reconciler import DONE, Result
 
 _log = logging.getLogger(__name__)
-_ALL = "bgp"
 
 
 class BgpController:
@@ -71,8 +70,8 @@ class BgpController:
         self._node, self._nodes, self._conf, self._events, self._metrics = node, nodes, conf, events, metrics
         self._place = place or FrrPlace()
         self._frr: Frr | None = None
-        self._queue: WorkQueue | None = None
-        self._routes = ServiceRoutes(namespace, self._again)
+        self._key = OneKey("bgp", relevant=self._relevant)
+        self._routes = ServiceRoutes(namespace, self._key.again)
         self._watch = SessionWatch(clock, lambda: self._frr.md5_failures() if self._frr else 0)
         self._statuses = ServiceStatuses(kube, node, kind=BGP, owner=lambda: nodes.get(node))
         #: Daemon → what it is configured with.
@@ -100,8 +99,8 @@ class BgpController:
         if conf.ranges:
             self.caches += (*self._shared.all, *metallb)
         for one in (*self.caches, nodes):
-            one.add_handler(self._changed)
-        self.part = Part("bgp", self.reconcile, watch=self._start)
+            one.add_handler(self._key.changed)
+        self.part = Part("bgp", self.reconcile, watch=self._key.start)
         metrics.describe("moyai_bgp_sessions", "BGP sessions of this node by state")
         metrics.describe("moyai_bgp_session_downs_total", "How often a BGP session of this node went down")
         metrics.describe("moyai_bgp_prefixes", "Prefixes of Services that this node announces by BGP")
@@ -138,7 +137,7 @@ class BgpController:
         await self._needed.wait()
         async with Frr.running(self._place, on_start=self._started, on_line=self._line) as frr:
             self._frr = frr
-            self._again()
+            self._key.again()
             await asyncio.Event().wait()
 
     async def reconcile(self, _key: str) -> Result:
@@ -265,7 +264,7 @@ class BgpController:
         self._applied.pop(daemon, None)
         if daemon == "bgpd":
             self._watch.all_down()
-        self._again()
+        self._key.again()
 
     def _line(self, daemon: str, line: str) -> None:
         _log.info("%s: %s", daemon, line)
@@ -276,19 +275,7 @@ class BgpController:
                 # each node that goes would make an event of each other node
                 kind, reason = ("Normal", "BgpSessionUp") if change.up else ("Warning", "BgpSessionDown")
                 self._events.event(node.reference, kind, reason=reason, message=said)
-            self._again()
-
-    def _start(self, queue: WorkQueue) -> None:
-        self._queue = queue
-        queue.add(_ALL)
-
-    def _again(self) -> None:
-        if self._queue is not None:
-            self._queue.add(_ALL)
-
-    def _changed(self, _key: str, old: object, new: object) -> None:
-        if self._relevant(old) != self._relevant(new):
-            self._again()
+            self._key.again()
 
     def _relevant(self, fact: object) -> object:
         """What of an object matters here, None for nothing. A heartbeat of a Node is no change."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moyai.core.errors import Terminal
 from moyai.linux.frr import Frr, FrrGone, FrrPlace
+from moyai.linux.kernel_routes import BgpKernelRoute, bgp_routes
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,21 @@ class SeenPath:
 
 @dataclass(frozen=True)
 class SeenBgp:
+    """``kernel``: the routes that FRR has put there."""
+
     sessions: tuple[SeenSession, ...] = ()
     paths: tuple[SeenPath, ...] = ()
+    kernel: tuple[BgpKernelRoute, ...] = ()
 
 
 def read_bgp(place: FrrPlace | None = None) -> SeenBgp:
     """Raises Terminal where FRR does not run: a node without routers and without pods' routes by BGP has none."""
     try:
-        return asyncio.run(_read(place or FrrPlace()))
+        seen = asyncio.run(_read(place or FrrPlace()))
     except FrrGone as error:
         raise Terminal(f"FRR does not run on this node ({error})") from error
+    # a client of the kernel that runs an event loop of its own
+    return replace(seen, kernel=bgp_routes())
 
 
 async def _read(place: FrrPlace) -> SeenBgp:

@@ -56,6 +56,7 @@ class MemoryNetworks(MemoryRanges):
         cidr: str,
         dns: Sequence[str] = (),
         allocation_pools: Sequence[tuple[str, str]] = (),
+        gateway: bool = True,
         tags: Sequence[str],
     ) -> Subnet:
         store = self._store
@@ -65,7 +66,7 @@ class MemoryNetworks(MemoryRanges):
             if wanted.overlaps(ipaddress.ip_network(other.cidr)):
                 raise self._refused(Terminal, f"cidr {cidr} overlaps with subnet {other.id}", object_id=network_id)
         store.take("subnet")
-        subnet = Subnet(store.new_id(), name, network_id, cidr, str(wanted[1]))
+        subnet = Subnet(store.new_id(), name, network_id, cidr, str(wanted[1]) if gateway else "")
         pools = [(ipaddress.ip_address(first), ipaddress.ip_address(last)) for first, last in allocation_pools]
         store.pools[subnet.id] = pools or [(wanted[2], wanted[-2])]
 
@@ -130,8 +131,11 @@ class MemoryNetworks(MemoryRanges):
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
         send_from: Sequence[SourceAddress] = (),
+        transit: bool = False,
         tags: Sequence[str],
     ) -> Port:
+        if transit and (security_group_ids or send_from):
+            raise self._refused(Terminal, "Port Security must be enabled in order to have security groups or address pairs.")
         store = self._store
         self._find(store.networks, network_id)
         subnet: Subnet = self._find(store.subnets, subnet_id)

@@ -75,10 +75,11 @@ class NifcloudNetworks:
         cidr: str,
         dns: Sequence[str] = (),
         allocation_pools: Sequence[tuple[str, str]] = (),
+        gateway: bool = True,
         tags: Sequence[str],
     ) -> Subnet:
         """Makes the network with it. Its only subnet has the network's name. A LAN has neither DHCP nor name servers of its
-        own: ``dns`` and ``allocation_pools`` are the machines' and the planner's to keep."""
+        own: ``dns``, ``allocation_pools`` and ``gateway`` are the machines' and the planner's to keep."""
         mark = lan_mark(network_id)
         if mark is None or mark.tags != tuple(tags):
             raise Terminal(f"private LAN {network_id} has its subnet, and takes no other", object_id=network_id)
@@ -121,10 +122,11 @@ class NifcloudNetworks:
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
         send_from: Sequence[SourceAddress] = (),
+        transit: bool = False,
         tags: Sequence[str],
     ) -> Port:
         """Makes nothing yet. Raises Conflict where a server has the address, Terminal for what no server can have."""
-        if send_from:
+        if send_from or transit:
             raise Terminal(_NO_SOURCES)
         if len(security_group_ids) > 1:
             raise Terminal(f"a server of NIFCLOUD has one firewall group, and {name} is asked for with several")

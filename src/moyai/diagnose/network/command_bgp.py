@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -10,13 +11,16 @@ from typing import Any
 
 from moyai.agent import manifests as agent
 from moyai.agent.bgp.seen import SeenBgp, SeenPath, SeenSession
-from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.errors import MoyaiError, UsageError, one_line
 from moyai.core.progress import Reporter
 from moyai.kube.objects.meta import part, text, text_map
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import PODS
 from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.ssh import machine_beside, ssh_command
+from moyai.linux.kernel_routes import BgpKernelRoute
+from moyai.linux.process import ProcessError, run
 
 _CALLS = 16
 _SECONDS = 20.0
@@ -47,7 +51,13 @@ class BgpReport:
 def read_bgp_of(record: Record, *, reporter: Reporter, node: str = "") -> BgpReport:
     """``node`` empty: of all. Raises UsageError for a cluster or a node without BGP, Terminal for a cluster without an API,
     Retriable where it does not answer."""
-    api, spec = require_api(record), record.cluster.spec
+    spec = record.cluster.spec
+    if router := machine_beside(record, node) if node else None:
+        if router.bgp is None:
+            raise UsageError(f"--on {node}: this machine has no BGP", hint="spec.machines[].bgp")
+        with reporter.step(f"read what FRR of {router.name} says"):
+            return _of_router(record, router.name)
+    api = require_api(record)
     if spec.network.mode != "bgp" and not spec.services.announce.ranges:
         raise UsageError(
             f"cluster {record.name} has no BGP",
@@ -77,9 +87,26 @@ def bgp_report(api: KubeApi, cluster: str, *, node: str = "") -> BgpReport:
     return BgpReport(cluster, found, unread)
 
 
+def _of_router(record: Record, name: str) -> BgpReport:
+    """Of a router beside the cluster: its FRR runs in a container."""
+    identity = f"seen-{os.getpid()}"
+    words = ("sudo", "ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", identity, "moyai-router", "moyai", "agent-bgp")
+    try:
+        said = run(ssh_command(record, name, words=words), timeout=_SECONDS).stdout
+        return BgpReport(record.name, {name: _seen(json.loads(said))}, {})
+    except (ProcessError, ValueError, TypeError, KeyError) as error:
+        return BgpReport(record.name, {}, {name: one_line(error)})
+
+
 def _ask(api: KubeApi, pod: str) -> SeenBgp:
     said = json.loads(api.execute(agent.NAMESPACE, pod, command=["moyai", "agent-bgp"], timeout=_SECONDS))
+    return _seen(said)
+
+
+def _seen(said: dict[str, Any]) -> SeenBgp:
     return SeenBgp(
         tuple(SeenSession(**one) for one in said["sessions"]),
         tuple(SeenPath(**one) for one in said["paths"]),
+        # an agent of before does not say it
+        tuple(BgpKernelRoute(one["prefix"], tuple(one["gateways"])) for one in said.get("kernel", ())),
     )

@@ -6,9 +6,11 @@ Always holds: a step that finds its work done is content; steps run side by side
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from moyai.core.graph import Task, run_graph
 from moyai.core.progress import Progress, Reporter
+from moyai.lifecycle.execute.beside import Beside
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.execute.credentials import Crediting
 from moyai.lifecycle.execute.ending import Ending
@@ -22,6 +24,7 @@ from moyai.plan.graph import Plan
 from moyai.plan.steps import Step
 
 __all__ = [
+    "Beside",
     "Context",
     "Crediting",
     "Ending",
@@ -39,9 +42,13 @@ __all__ = [
 WORKERS = 24
 
 
-def table(
-    *parts: Crediting | Making | Removing | Restoring | Rotating | Inside | Waiting | Ending,
-) -> Mapping[type[Step], Handler]:
+class StepPart(Protocol):
+    """Carries out steps of some classes."""
+
+    def handlers(self) -> Mapping[type[Step], Handler]: ...
+
+
+def table(*parts: StepPart) -> Mapping[type[Step], Handler]:
     """The calls of all parts, by class of step."""
     return {kind: handler for part in parts for kind, handler in part.handlers().items()}
 

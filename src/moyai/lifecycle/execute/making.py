@@ -17,6 +17,7 @@ from moyai.lifecycle.record_format import SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.graph import Made
+from moyai.spec.beside import NODES
 
 
 class _Object(Protocol):
@@ -74,7 +75,8 @@ class Making:
     def _network(self, step: s.CreateNetwork, _: Progress) -> None:
         self._context.intend(step.key, step.name)
         made = self._cloud.networks.create_network(name=step.name, tags=self._tags)
-        self._context.keep(step.key, made.id, name=step.name, mtu=made.mtu)
+        # nodes' pods go by the cluster's own network
+        self._context.keep(step.key, made.id, name=step.name, mtu=0 if step.key.name else made.mtu)
 
     def _subnet(self, step: s.CreateSubnet, _: Progress) -> None:
         self._create(
@@ -82,10 +84,11 @@ class Making:
             step.name,
             call=lambda: self._cloud.networks.create_subnet(
                 name=step.name,
-                network_id=self._context.id(keys.NETWORK),
+                network_id=self._context.id(keys.network(step.key.name)),
                 cidr=step.cidr,
                 dns=step.dns,
                 allocation_pools=[step.pool],
+                gateway=step.gateway,
                 tags=self._tags,
             ),
         )
@@ -96,8 +99,9 @@ class Making:
     def _gateway(self, step: s.SetGateway, _: Progress) -> None:
         self._cloud.routers.set_router_gateway(self._context.id(keys.ROUTER), step.network_id)
 
-    def _interface(self, _step: s.AddInterface, _: Progress) -> None:
-        self._cloud.routers.add_router_interface(self._context.id(keys.ROUTER), self._context.id(keys.SUBNET))
+    def _interface(self, step: s.AddInterface, _: Progress) -> None:
+        router, subnet = self._context.id(keys.ROUTER), self._context.id(keys.subnet(step.key.name))
+        self._cloud.routers.add_router_interface(router, subnet)
 
     def _routes(self, step: s.AddRoutes, _: Progress) -> None:
         self._cloud.pod_routing.add_routes(self._context.id(keys.ROUTER), step.routes)
@@ -127,7 +131,9 @@ class Making:
     def _port(self, step: s.CreatePort, _: Progress) -> None:
         node = step.node
         groups = [self._context.id(keys.security_group(node.role))]
-        self._create_port(step.key, node.name, address=node.address, groups=groups, send_from=step.send_from)
+        self._create_port(
+            step.key, node.name, address=node.address, groups=groups, send_from=step.send_from, network=node.network
+        )
 
     def _reserve(self, step: s.ReserveAddress, _: Progress) -> None:
         self._create_port(step.key, step.name, address=step.address)
@@ -140,14 +146,16 @@ class Making:
         address: str,
         groups: Sequence[str] = (),
         send_from: Sequence[SourceAddress] = (),
+        network: str = NODES,
     ) -> None:
+        own = "" if network == NODES else network
         self._create(
             key,
             name,
             call=lambda: self._cloud.networks.create_port(
                 name=name,
-                network_id=self._context.id(keys.NETWORK),
-                subnet_id=self._context.id(keys.SUBNET),
+                network_id=self._context.id(keys.network(own)),
+                subnet_id=self._context.id(keys.subnet(own)),
                 fixed_ip=address,
                 security_group_ids=groups,
                 send_from=send_from,
@@ -238,4 +246,4 @@ class Making:
         self._context.await_node(step.key.name)
 
     def _adopt(self, step: s.Adopt, _: Progress) -> None:
-        self._cloud.tags.add_tags(step.key.kind, step.object_id, tags=self._tags)
+        self._cloud.tags.add_tags(step.key.kind, step.object_id, tags=(*self._tags, *step.tags))

@@ -15,7 +15,8 @@ REFLECTOR = "moyai.dev/route-reflector"
 
 @dataclass(frozen=True)
 class PeerConf:
-    """A router that the spec names. ``secret``: name of a Secret in ``metallb-system``, empty for no password."""
+    """A router that the spec names. ``secret``: name of a Secret in ``metallb-system``, empty for no password. ``within``: the
+    range whose nodes have a session with it, empty for all nodes."""
 
     name: str
     address: str
@@ -26,6 +27,7 @@ class PeerConf:
     pods: bool = True
     accept: tuple[str, ...] = ()
     most: int = 100
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class BgpConf:
 
 
 def write_bgp_conf(conf: BgpConf) -> str:
-    return json.dumps(asdict(conf), indent=2) + "\n"
+    # an agent of before reads what its own moyai would write
+    peers = [{name: value for name, value in asdict(one).items() if name != "within" or value} for one in conf.peers]
+    return json.dumps({**asdict(conf), "peers": peers}, indent=2) + "\n"
 
 
 def read_bgp_conf(text: str) -> BgpConf:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from moyai.core.ids import AGENT
 from moyai.kube.objects import Node
@@ -79,7 +79,7 @@ def sessions(me: Node, now: Speakers, *, conf: BgpConf) -> Sessions:
     for router in conf.peers:
         # the spec keeps its routers apart from nodes, and no Node object takes them away
         taken.pop(router.address, None)
-    usable = _usable(_all(now.peers, conf), remarks, taken=taken)
+    usable = _usable(_all(me, now.peers, conf=conf), remarks, taken=taken)
     asn = conf.asn or (usable[0].my_asn if usable else 0)
     tried = [_session(peer, now, asn=asn, remarks=remarks) for peer in usable if peer.on(me.labels)]
     found = tuple(one for one in tried if one)
@@ -98,7 +98,7 @@ def own_range(node: Node) -> str:
     return next(iter(node.pod_cidrs), "")
 
 
-def _all(peers: Collection[BgpPeer], conf: BgpConf) -> list[BgpPeer]:
+def _all(me: Node, peers: Collection[BgpPeer], *, conf: BgpConf) -> list[BgpPeer]:
     named = [
         BgpPeer(
             one.name,
@@ -117,6 +117,7 @@ def _all(peers: Collection[BgpPeer], conf: BgpConf) -> list[BgpPeer]:
             keepalive=3,
         )
         for one in conf.peers
+        if not one.within or IPv4Address(address_of(me)) in IPv4Network(one.within)
     ]
     return named + sorted(peers, key=lambda one: (one.created, one.name))
 

@@ -14,12 +14,14 @@ from moyai.plan import keys
 from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity, routes_of_others
 from moyai.plan.changes import classify, refuse_fixed
+from moyai.plan.cluster.beside import plan_beside
 from moyai.plan.cluster.control_planes import check_quorum, plane_notes, refuse_planes, refuse_replacement
 from moyai.plan.cluster.copies import copies_notes, plan_copies
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.from_backup import plan_restore, spared_notes
+from moyai.plan.cluster.further_networks import plan_further_networks, plan_leaving_networks
 from moyai.plan.cluster.live_addons import live_addon_notes, plan_live_addons
 from moyai.plan.cluster.machines import held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
@@ -36,6 +38,7 @@ from moyai.plan.demands import choose
 from moyai.plan.existing import find_existing
 from moyai.plan.graph import Plan, ordered
 from moyai.plan.machine_template import Versions
+from moyai.plan.machines_beside import wanted_machines
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.observed import Observed, Recorded, owns
 from moyai.plan.pod_network import pod_network_of
@@ -98,10 +101,12 @@ def _situation(
         pools=rollout.pools,
     )
     # the port of the virtual address is found by its name, like a node's
+    machines = wanted_machines(cluster)
     names = [node.name for node in nodes]
     if cluster.spec.control_plane.virtual:
         names.append(keys.virtual_port(cluster.name).name)
-    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names)
+    further = (one.name for one in cluster.spec.networks)
+    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names, networks=further, machines=machines)
     # a backup does not know of nodes that were made after it: they are for their user to judge
     unwanted = leaving_nodes(observed, recorded, existing=existing, nodes=nodes)
     now = Situation(
@@ -150,6 +155,7 @@ def plan_up(
     steps = (
         *now.existing.adopt,
         *network.steps(now),
+        *plan_further_networks(now),
         *plan_firewall(now, pods),
         *endpoint.steps(now, network),
         *plan_key_pair(now),
@@ -158,12 +164,13 @@ def plan_up(
         *plan_restore(now, reachable=endpoint.reachable_by()),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
+        *plan_beside(now, network),
         *plan_reclaim_policy(now),
         *plan_copies(now),
         *plan_node_versions(now, replaces=bool(rollout.replacements)),
         *plan_live_addons(now),
     )
-    steps = (*steps, *plan_repair(now, steps, pods=pods))
+    steps = (*steps, *plan_leaving_networks(now, steps), *plan_repair(now, steps, pods=pods))
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by(), pods=pods)))
     # routes of nodes whose place another one takes first are in the router together with the others
     routes = pods.routes(now.nodes)

@@ -22,8 +22,9 @@ def plan_live_addons(now: Situation) -> Iterator[s.Step]:
         return
     paths = {change.path for change in now.changes}
     changed = "spec.network.policy" in paths
-    # without the mode, BGPPeers alone say whom nodes speak to
-    speaks = "spec.network.bgp" in paths and now.spec.network.mode == "bgp"
+    # without the mode, nodes speak to routers only about Services
+    bgp = now.spec.network.mode == "bgp" or bool(now.spec.services.announce.ranges)
+    speaks = "spec.network.bgp" in paths and bgp
     for addon in now.addons:
         if not addon.live:
             continue

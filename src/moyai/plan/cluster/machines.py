@@ -13,13 +13,15 @@ from moyai.plan.cluster.removal import leave_service, out_of_service
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, pool_of_node
 from moyai.plan.pod_network import PodNetwork
+from moyai.spec.beside import NODES
 
 
 def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> Iterator[s.Step]:
     first = now.control_planes[0]
     for node in now.nodes:
         if node.name not in now.existing.ports:
-            needs = [s.created(keys.NETWORK), s.created(keys.SUBNET), s.created(keys.security_group(node.role))]
+            own = "" if node.network == NODES else node.network
+            needs = [s.created(keys.network(own)), s.created(keys.subnet(own)), s.created(keys.security_group(node.role))]
             if node.role == "worker":
                 # the control plane's machine takes longest: it is asked for before anything of the workers
                 needs.append(s.created(keys.server(first.name)))

@@ -22,6 +22,7 @@ _ADDRESS_IN_URL = re.compile(r"[a-z]+://([0-9.]+)(?:[:/]|$)")
 def check_ranges(now: Situation) -> None:
     """Raises UsageError for a range of a new cluster that is the cloud's own, and for name servers that nobody would ask."""
     if now.existing.subnet is not None:
+        check_further_ranges(now)
         return
     network = now.spec.network
     if len(network.dns) > MOST_NAME_SERVERS:
@@ -29,12 +30,21 @@ def check_ranges(now: Situation) -> None:
             f"spec.network.dns: {len(network.dns)} name servers, should be at most {MOST_NAME_SERVERS}: "
             "a machine's resolv.conf takes no more"
         )
+    check_further_ranges(now)
     foreign = tuple(_foreign(now))
     ranges = {"nodeCIDR": network.node_cidr, "podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr}
     for field, cidr in ranges.items():
         for other, meaning in foreign:
             if cidr.overlaps(other):
                 raise UsageError(f"spec.network.{field}: '{cidr}', should be apart from {other}, {meaning}")
+
+
+def check_further_ranges(now: Situation) -> None:
+    """Of networks beside the cluster's own that are yet to be made."""
+    for number, one in enumerate(now.spec.networks):
+        for other, meaning in _foreign(now) if one.name not in now.existing.subnets else ():
+            if one.cidr.overlaps(other):
+                raise UsageError(f"spec.networks[{number}].cidr: '{one.cidr}', should be apart from {other}, {meaning}")
 
 
 def reach_notes(now: Situation) -> Iterator[str]:

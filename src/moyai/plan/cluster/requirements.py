@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal, UsageError
 from moyai.plan import keys
+from moyai.plan.cluster.beside import check_beside_machines
 from moyai.plan.cluster.credentials import logins_of
 from moyai.plan.cluster.endpoint import check_endpoint
 from moyai.plan.cluster.network import network_of
@@ -26,6 +27,7 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     cloud, offered = cluster.spec.cloud, observed.capabilities
     refuse_mode(cluster, observed)
     network_of(cloud, offered)
+    check_beside_machines(cluster, observed)
     check_endpoint(cloud, offered)
     if cluster.spec.control_plane.virtual and not observed.sources_allowed:
         raise UsageError(

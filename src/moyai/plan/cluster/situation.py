@@ -13,8 +13,9 @@ from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.existing import Existing
 from moyai.plan.machine_template import Versions
+from moyai.plan.machines_beside import PlannedMachine, wanted_machines
 from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, address_of, pool_of_node
-from moyai.plan.observed import Observed, Recorded, owns
+from moyai.plan.observed import Observed, Recorded, is_beside, owns
 from moyai.spec.model import Cluster, ClusterSpec
 
 
@@ -48,6 +49,11 @@ class Situation:
         if found is None:
             raise ValueError("the machines' network leads to no external network, so none was chosen")
         return found
+
+    @cached_property
+    def machines(self) -> tuple[PlannedMachine, ...]:
+        """Those beside the cluster."""
+        return wanted_machines(self.cluster)
 
     @cached_property
     def control_planes(self) -> tuple[PlannedNode, ...]:
@@ -154,7 +160,7 @@ def leaving_nodes(
     may be left in etcd alone, as a member: it counts as long as it is on record."""
     planes = {name for name in recorded.allocations if pool_of_node(name, recorded.name) == CONTROL_PLANE_POOL}
     reserved = keys.virtual_port(recorded.name).name
-    ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
+    ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable and not is_beside(port)}
     registered = {name for name in recorded.allocations if name in observed.kube_nodes}
     names = {*existing.servers, *ports, *registered, *planes} - {node.name for node in nodes} - {reserved}
     return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

@@ -10,7 +10,7 @@ between two steps; what others made is in no step, unless it leads where the des
 
 from moyai.plan.node_network.desired import Desired, PeerEntries, desired
 from moyai.plan.node_network.difference import difference, without_obstacles
-from moyai.plan.node_network.flannel import Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
+from moyai.plan.node_network.flannel import MOVES, Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
 from moyai.plan.node_network.net_conf import (
     OVERHEAD,
     Backend,
@@ -43,6 +43,7 @@ from moyai.plan.node_network.node_state import (
 )
 
 __all__ = [
+    "MOVES",
     "OVERHEAD",
     "ROUTE_PROTOCOL",
     "UNREACHABLE_METRIC",

@@ -80,6 +80,8 @@ def _entries(peer: Peer, subnets: tuple[str, ...], *, conf: NetworkConf) -> froz
     direct = PodRoute(peer.pod_cidr, peer.address, "uplink")
     if conf.backend == "host-gw":
         return frozenset({direct} if near else ())
+    if not peer.mac:
+        return frozenset({direct} if near else ())
     # with a direct route too: then only a route differs between the two ways
     gateway = _first(peer.pod_cidr)
     route = direct if near and conf.direct_routing else PodRoute(peer.pod_cidr, gateway, "tunnel")

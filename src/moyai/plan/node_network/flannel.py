@@ -21,6 +21,8 @@ from moyai.plan.node_network.node_state import Me, Peer
 
 _PREFIX = "flannel.alpha.coreos.com/"
 MANAGED, BACKEND_TYPE, BACKEND_DATA = f"{_PREFIX}kube-subnet-manager", f"{_PREFIX}backend-type", f"{_PREFIX}backend-data"
+#: Annotation of a node whose agent can have peers of two backends, while the cluster goes from one to the other.
+MOVES = "moyai.dev/pod-network-moves"
 PUBLIC_IP, PUBLIC_IP_OVERWRITE = f"{_PREFIX}public-ip", f"{_PREFIX}public-ip-overwrite"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
@@ -71,7 +73,9 @@ def announcement(me: Me, conf: NetworkConf) -> Announcement:
     """What other nodes must know of this one."""
     # flannel takes a backend's data as JSON; host-gw has none
     data = json.dumps({"VNI": conf.vni, "VtepMAC": me.mac}, separators=(",", ":")) if conf.backend == "vxlan" else "null"
-    return Announcement({MANAGED: "true", BACKEND_TYPE: conf.backend, BACKEND_DATA: data, PUBLIC_IP: me.address})
+    kind = conf.announced or conf.backend
+    said = {MANAGED: "true", BACKEND_TYPE: kind, BACKEND_DATA: data, PUBLIC_IP: me.address}
+    return Announcement({**said, MOVES: "true"})
 
 
 def relevant(node: Node | None) -> tuple[object, ...] | None:
@@ -130,11 +134,15 @@ def _peer(node: Node, conf: NetworkConf) -> Peer | None:
         return None
     announced = given.get(MANAGED) == "true"
     address = given.get(PUBLIC_IP_OVERWRITE) or (given.get(PUBLIC_IP) if announced else "") or next(iter(node.internal_ips), "")
-    if announced and (kind := given.get(BACKEND_TYPE, "")) != conf.backend:
+    kind = given.get(BACKEND_TYPE, "")
+    if announced and kind not in (conf.backend, *filter(None, [conf.also])):
         raise _Unusable(f"its annotation {BACKEND_TYPE} is {kind!r}, this network's is {conf.backend!r}")
     if not address or (conf.backend == "vxlan" and not announced):
         return None
-    mac = _announced_mac(given.get(BACKEND_DATA, ""), conf) if conf.backend == "vxlan" else ""
+    data = given.get(BACKEND_DATA, "")
+    # one that has no tunnel yet, or no more, is reached directly
+    bare = kind != conf.backend and data in ("", "null")
+    mac = _announced_mac(data, conf) if conf.backend == "vxlan" and not bare else ""
     try:
         return Peer(node.name, str(IPv4Address(address)), _range(node, conf), mac)
     except ValueError as error:

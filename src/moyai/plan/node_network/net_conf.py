@@ -24,12 +24,17 @@ OVERHEAD = 50
 #: Below this a network does not carry what IP promises to applications (RFC 8200's minimum; DNS over UDP expects it too).
 LEAST_MTU = 1280
 _NOT_YET = ("GBP", "Learning")
+#: A section that flannel does not have: how a node behaves while the cluster changes its backend.
+_MOVES = "Moyai"
 
 
 @dataclass(frozen=True)
 class NetworkConf:
     """``network``: the range of all pods. ``mtu``: of the machines' network, 0: what the kernel says. ``direct_routing``: peers
-    on the same subnet are reached without encapsulation."""
+    on the same subnet are reached without encapsulation.
+
+    While a cluster goes from one backend to another, nodes of both are peers: ``also``: the other one, empty for none.
+    ``announced``: the backend that this node says it has, empty: its own."""
 
     network: str
     backend: Backend
@@ -37,6 +42,8 @@ class NetworkConf:
     port: int = PORT
     mtu: int = 0
     direct_routing: bool = False
+    also: Backend | Literal[""] = ""
+    announced: Backend | Literal[""] = ""
 
 
 def tunnel_name(vni: int) -> str:
@@ -70,6 +77,8 @@ def read_net_conf(text: str) -> NetworkConf:
         port=_number(backend, "Port", default=PORT, most=65535) or PORT,
         mtu=_number(backend, "MTU", default=0, most=65535),
         direct_routing=bool(backend.get("DirectRouting")),
+        also=_other(whole, "Also"),
+        announced=_other(whole, "Announced"),
     )
 
 
@@ -98,7 +107,9 @@ def write_net_conf(conf: NetworkConf) -> str:
         backend |= {"VNI": conf.vni, "Port": conf.port, "DirectRouting": conf.direct_routing}
     if conf.mtu:
         backend["MTU"] = conf.mtu
-    return json.dumps({"Network": conf.network, "Backend": backend}, indent=2) + "\n"
+    moves = {key: value for key, value in (("Also", conf.also), ("Announced", conf.announced)) if value}
+    whole = {"Network": conf.network, "Backend": backend, **({_MOVES: moves} if moves else {})}
+    return json.dumps(whole, indent=2) + "\n"
 
 
 def _object(text: str) -> Mapping[str, Any]:
@@ -109,6 +120,14 @@ def _object(text: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise UsageError("net-conf.json: should be an object with Network and Backend")
     return cast("Mapping[str, Any]", found)
+
+
+def _other(whole: Mapping[str, Any], key: str) -> Backend | Literal[""]:
+    section: object = whole.get(_MOVES) or {}
+    value = str(cast("Mapping[str, Any]", section).get(key, "")) if isinstance(section, dict) else "?"
+    if value not in ("", *BACKENDS):
+        raise UsageError(f"net-conf.json: {_MOVES}.{key}: {value!r}, should be one of {', '.join(BACKENDS)}")
+    return value
 
 
 def _number(found: Mapping[str, Any], key: str, *, default: int, most: int) -> int:

@@ -7,6 +7,7 @@ run FRR, which puts the routes into the kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from moyai.plan.bgp.bgp_conf import BgpConf, PeerConf
 from moyai.plan.node_network import Backend
@@ -24,9 +25,21 @@ def bgp_conf_of(spec: ClusterSpec) -> BgpConf | None:
     ranges = tuple(map(str, spec.services.announce.ranges))
     network = spec.network
     if network.mode != "bgp":
-        # a BGPPeer says the AS then
-        return BgpConf(ranges=ranges) if ranges else None
-    routers = tuple(
+        # without a router in the spec, a BGPPeer says the AS
+        named = _routers(spec)
+        return BgpConf(network.bgp.asn if named else 0, ranges=ranges, peers=named) if ranges else None
+    return BgpConf(
+        network.bgp.asn,
+        str(network.pod_cidr),
+        ranges,
+        mesh_up_to=network.bgp.mesh_up_to,
+        reflector=network.bgp.reflector_label,
+        peers=_routers(spec),
+    )
+
+
+def _routers(spec: ClusterSpec) -> tuple[PeerConf, ...]:
+    return tuple(
         PeerConf(
             one.name,
             str(one.address),
@@ -37,14 +50,13 @@ def bgp_conf_of(spec: ClusterSpec) -> BgpConf | None:
             pods=one.announce_pods,
             accept=tuple(map(str, one.accept)),
             most=one.maximum_prefixes,
+            within="" if one.multihop else _network_of(spec, one.address),
         )
-        for one in network.bgp.routers
+        for one in spec.network.bgp.routers
     )
-    return BgpConf(
-        network.bgp.asn,
-        str(network.pod_cidr),
-        ranges,
-        mesh_up_to=network.bgp.mesh_up_to,
-        reflector=network.bgp.reflector_label,
-        peers=routers,
-    )
+
+
+def _network_of(spec: ClusterSpec, address: IPv4Address) -> str:
+    """Range of the network that a router is in; empty where all nodes are in one, or the router is in none of theirs."""
+    homes = (spec.network.node_cidr, *(one.cidr for one in spec.networks))
+    return next((str(cidr) for cidr in homes if address in cidr), "") if spec.networks else ""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moyai.core.errors import UsageError
+from moyai.plan.nodes import several_networks
 from moyai.plan.observed import Observed
 from moyai.plan.pod_network import pod_network_of
+from moyai.spec.beside import ONE_NETWORK
 from moyai.spec.model import Cluster
 from moyai.spec.pod_network import Mode
 
@@ -22,6 +24,7 @@ _AUTOMATIC: tuple[tuple[Mode, str], ...] = (
     ),
     ("vxlan", "cloud {cloud} does not let ports send from other addresses than their own: pods' packets are encapsulated"),
 )
+_SEVERAL = "the nodes are in several networks: pods' packets are encapsulated"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def reason(cluster: Cluster, observed: Observed) -> str:
 
 def missing(cluster: Cluster, observed: Observed) -> str:
     """Why the cloud cannot carry the spec's mode, in a sentence about the cloud; empty where it can."""
+    if cluster.spec.network.mode in ONE_NETWORK and several_networks(cluster.spec):
+        return "the nodes are in several networks"
     strategy, cloud = pod_network_of(cluster.spec), cluster.spec.cloud
     if strategy.needs is not None and strategy.needs not in observed.capabilities:
         return f"cloud {cloud} has no {strategy.needs}"
@@ -73,6 +78,8 @@ def refuse_mode(cluster: Cluster, observed: Observed) -> None:
 
 def _cheapest(cluster: Cluster, observed: Observed) -> tuple[Mode, str]:
     """Of what `auto` may be."""
+    if several_networks(cluster.spec):
+        return "vxlan", _SEVERAL
     return next((one for one in _AUTOMATIC if not missing(_with(cluster, one[0]), observed)), _AUTOMATIC[-1])
 
 

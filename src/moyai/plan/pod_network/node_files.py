@@ -19,7 +19,7 @@ RULES = "etc/moyai/masquerade.nft"
 def node_files(node: PlannedNode, network: NetworkSpec, *, mtu: int, bare: bool) -> Mapping[str, str]:
     """Path without the leading slash → text. ``mtu``: of pods. ``bare``: whether pods' packets may be on the machines' network
     with the pods' own addresses."""
-    return {CONFLIST: conflist(node, mtu), RULES: rules(network, masquerade=True, bare=bare)}
+    return {CONFLIST: conflist(node.pod_cidr, mtu), RULES: rules(network, masquerade=True, bare=bare)}
 
 
 def rules(network: NetworkSpec, *, masquerade: bool, bare: bool = True) -> str:
@@ -45,8 +45,8 @@ def rules(network: NetworkSpec, *, masquerade: bool, bare: bool = True) -> str:
     )
 
 
-def conflist(node: PlannedNode, mtu: int) -> str:
-    """The node's pod network: a bridge with addresses of its own pod range; the kernel's routes lead to other nodes' pods."""
+def conflist(pod_cidr: str, mtu: int) -> str:
+    """A node's pod network: a bridge with addresses of its own pod range; the kernel's routes lead to other nodes' pods."""
     return json.dumps(
         {
             "cniVersion": "1.0.0",
@@ -61,7 +61,7 @@ def conflist(node: PlannedNode, mtu: int) -> str:
                     "mtu": mtu,
                     "ipam": {
                         "type": "host-local",
-                        "ranges": [[{"subnet": node.pod_cidr}]],
+                        "ranges": [[{"subnet": pod_cidr}]],
                         "routes": [{"dst": "0.0.0.0/0"}],
                     },
                 },

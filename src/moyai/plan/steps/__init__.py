@@ -1,6 +1,14 @@
 """The steps of cluster plans, as data: what is done to which object, and what must be done before."""
 
 from moyai.plan.steps.base import Step, StepId, Verb, created, deleted, handed_over
+from moyai.plan.steps.beside import (
+    BESIDE,
+    AttachMachineAddress,
+    CreateMachine,
+    CreateMachineAddress,
+    CreateMachinePort,
+    StartMachine,
+)
 from moyai.plan.steps.ending import (
     PODS_OF_VOLUMES,
     SERVICES_GONE,
@@ -89,6 +97,7 @@ __all__ = [
     "ADDONS",
     "ANNOUNCED",
     "API",
+    "BESIDE",
     "MACHINES",
     "NODES",
     "PLANE",
@@ -104,11 +113,15 @@ __all__ = [
     "Adopt",
     "ApplyAddon",
     "AttachFloatingIP",
+    "AttachMachineAddress",
     "CordonNode",
     "CreateCredential",
     "CreateFloatingIP",
     "CreateGroup",
     "CreateKeypair",
+    "CreateMachine",
+    "CreateMachineAddress",
+    "CreateMachinePort",
     "CreateNetwork",
     "CreatePort",
     "CreateRouter",
@@ -152,6 +165,7 @@ __all__ = [
     "SetReclaimPolicy",
     "SetRules",
     "SetSendFrom",
+    "StartMachine",
     "StartServer",
     "Step",
     "StepId",

@@ -24,11 +24,14 @@ class CreateNetwork(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateSubnet(Step):
+    """``gateway``: whether a router of the cloud leads out of it."""
+
     verb: ClassVar[Verb] = Verb.CREATE
     name: str
     cidr: str
     dns: tuple[str, ...]
     pool: tuple[str, str]
+    gateway: bool = True
 
     @property
     def text(self) -> str:
@@ -63,7 +66,7 @@ class AddInterface(Step):
 
     @property
     def text(self) -> str:
-        return "put the subnet on the router"
+        return f"put the subnet {self.key.name} on the router" if self.key.name else "put the subnet on the router"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,11 +281,12 @@ class RestartServer(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Adopt(Step):
-    """Tag an object that an interrupted run left untagged."""
+    """Tag an object that an interrupted run left untagged. ``tags``: besides the cluster's."""
 
     verb: ClassVar[Verb] = Verb.ADOPT
     object_id: str
     name: str
+    tags: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -37,6 +37,7 @@ class NeutronNetworks(NeutronBase):
         cidr: str,
         dns: Sequence[str] = (),
         allocation_pools: Sequence[tuple[str, str]] = (),
+        gateway: bool = True,
         tags: Sequence[str],
     ) -> Subnet:
         body: dict[str, Any] = {
@@ -46,6 +47,8 @@ class NeutronNetworks(NeutronBase):
             "ip_version": 6 if ":" in cidr else 4,
             "enable_dhcp": True,
         }
+        if not gateway:
+            body["gateway_ip"] = None
         if dns:
             body["dns_nameservers"] = list(dns)
         if allocation_pools:
@@ -78,12 +81,15 @@ class NeutronNetworks(NeutronBase):
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
         send_from: Sequence[SourceAddress] = (),
+        transit: bool = False,
         tags: Sequence[str],
     ) -> Port:
         address = {"subnet_id": subnet_id, **({"ip_address": fixed_ip} if fixed_ip else {})}
         body: dict[str, Any] = {"name": name, "network_id": network_id, "fixed_ips": [address]}
         if security_group_ids:
             body["security_groups"] = list(security_group_ids)
+        if transit:
+            body |= {"port_security_enabled": False, "security_groups": []}
         if send_from:
             body["allowed_address_pairs"] = _pairs(send_from)
         return parse.port(self._create(Kind.PORT, name, body=body, tags=tags))
