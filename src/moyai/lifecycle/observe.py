@@ -4,9 +4,9 @@ the network's id."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moyai.agent import manifests as agent
@@ -15,12 +15,13 @@ from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Server, Subnet
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
-from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
+from moyai.core.ids import POOL_KEY, REMOVAL_KEY, ROLE_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
 from moyai.lifecycle.drain import is_stopped
 from moyai.lifecycle.host_address import towards
+from moyai.lifecycle.machine_notes import MachineNotes
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
@@ -28,7 +29,7 @@ from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
-from moyai.plan.nodes import cluster_of_node
+from moyai.plan.nodes import CONTROL_PLANE_POOL, cluster_of_node, pool_of_node
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
 
 WORKERS = 8
@@ -43,11 +44,13 @@ def take(
     ask_providers: bool = False,
     ask_login: bool = False,
     ask_sources: bool = False,
+    notes: MachineNotes | None = None,
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas.
 
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
     the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
+    ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
     """
     tag = cluster_tag(uid)
     up, machines = plan_for == "up", cloud.machines
@@ -71,10 +74,11 @@ def take(
         asked = _ask(pool, everywhere)
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
+        keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
             {
-                **_of_capabilities(cloud, offered, name=name),
+                **_of_capabilities(cloud, offered, name=name, tag=tag),
                 **(
                     _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login) if up else _of_down(cloud, offered)
                 ),
@@ -106,10 +110,11 @@ def take(
         groups=tuple(got["groups"]),
         rules=tuple(rules.result() if rules else ()),
         floating_ips=tuple(got.get("floating_ips", ())),
-        servers=tuple(got["servers"]),
+        servers=tuple(got["servers"] if keeps else told_servers(got["servers"], cluster=name, notes=notes)),
         volumes=tuple(got.get("volumes", ())),
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
+        entrance=got.get("entrance"),
         keypairs=tuple(got["keypairs"]),
         credentials={one.name: one.id for one in got.get("credentials", ())},
         credential_ends={one.name: one.expires for one in got.get("credentials", ()) if one.expires},
@@ -121,16 +126,29 @@ def take(
         login=got.get("login", OwnLogin()),
         sources_allowed=got.get("sources_allowed", True),
         needs_tags=cloud.kind.needs_tags,
+        starts_by_script=cloud.kind.starts_by_script,
     )
 
 
-def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str) -> dict[str, Callable[[], Any]]:
+def told_servers(servers: Iterable[Server], *, cluster: str, notes: MachineNotes | None) -> Iterator[Server]:
+    """Servers of a cloud that keeps no metadata, with what the notes know, and else with what their names say."""
+    for one in servers:
+        pool = pool_of_node(one.name, cluster)
+        known = notes.metadata(one.name) if notes else {}
+        if pool and not known:
+            known = {POOL_KEY: pool, ROLE_KEY: "control-plane" if pool == CONTROL_PLANE_POOL else "worker"}
+        yield replace(one, metadata={**known, **one.metadata})
+
+
+def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str, tag: str) -> dict[str, Callable[[], Any]]:
     """Lists of objects that only some clouds have."""
     calls: dict[str, Callable[[], Any]] = {}
     if Capability.ROUTERS in offered:
         calls["routers"] = cloud.routers.routers
     if Capability.FLOATING_IPS in offered:
         calls["floating_ips"] = cloud.addresses.floating_ips
+    if Capability.ENTRANCES in offered:
+        calls["entrance"] = lambda: cloud.entrances.entrance(name=keys.object_name(name, keys.ENTRANCE), tags=[tag])
     if Capability.CREDENTIALS in offered:
         calls["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
     return calls

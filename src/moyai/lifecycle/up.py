@@ -18,6 +18,7 @@ from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.addons import addons_of
 from moyai.bootstrap.api_server import new_encryption_key
 from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, server_content
+from moyai.bootstrap.sent_start import START_KEY
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
@@ -30,6 +31,8 @@ from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_data import MakeData
+from moyai.lifecycle.execute.starting import send_by_ssh
+from moyai.lifecycle.machine_notes import MachineNotes
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
@@ -223,8 +226,10 @@ def look(
     version stay. ``upgrade``: one that is not on record yet."""
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
-    if record:
-        recorded = replace(recorded, kubeconfig_life=kubeconfig_life(record.folder), now=clock.now())
+    notes = MachineNotes(record.folder) if record else None
+    if record and notes:
+        life = kubeconfig_life(record.folder)
+        recorded = replace(recorded, kubeconfig_life=life, now=clock.now(), unstarted=notes.unstarted())
     cluster = _carried_on(cluster, record) if record else cluster
     upgrade = upgrade or (record.upgrade if record else None)
     api = open_api(record) if record else None
@@ -240,6 +245,7 @@ def look(
             ask_providers=provider,
             ask_login=not recorded.ready,
             ask_sources=not recorded.ready,
+            notes=notes,
         )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()
@@ -307,7 +313,9 @@ def _carry_out(
     plan = start.plan
     # all secrets of the machines' user data are on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
-    public_key = pki.ensure_ssh_key(record.folder)[1]
+    login = pki.RSA_LOGIN_KEY if cloud.kind.takes_rsa_keys else pki.LOGIN_KEY
+    public_key = pki.ensure_ssh_key(record.folder, login)[1]
+    start_key = pki.ensure_ssh_key(record.folder, START_KEY)[1] if cloud.kind.starts_by_script else ""
     encrypted = start.facts.cluster.spec.security.encryption_at_rest
     _ensure_secrets(record, token=not start.recorded.ready, encryption=encrypted and not start.recorded.ready)
     record.allocate({node.name: node.allocation for node in plan.nodes})
@@ -317,18 +325,28 @@ def _carry_out(
         record.seen(start.observed.kube.in_service)
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
-        return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))
+        known = replace(_secrets(record, authorities), start_key=start_key)
+        return server_content(step, start.facts, made=made, secrets=known)
 
     def manifests(name: str, made: Made) -> str:
         addon = next(one for one in start.facts.addons if one.name == name)
         return addon_manifests(addon, start.facts, made=made, secrets=_secrets(record, authorities))
 
-    context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=plan.made, open_api=lambda: open_api(record))
+    context = execute.Context(
+        cloud,
+        record,
+        uid=record.uid,
+        clock=clock,
+        made=plan.made,
+        open_api=lambda: open_api(record),
+        machine_notes=MachineNotes(record.folder),
+    )
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
         execute.Removing(context),
         execute.Inside(context, authorities=authorities, manifests=manifests),
         execute.Waiting(context),
+        execute.Starting(context, send=send_by_ssh),
         *([execute.Restoring(context, data=data)] if data else []),
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from moyai.cloud.entrances import Entrance
 from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
 from moyai.core.ids import Role
 from moyai.core.keys import Key
@@ -44,6 +45,7 @@ class Existing:
     ports: Mapping[str, Port] = field(default_factory=dict[str, Port])
     servers: Mapping[str, Server] = field(default_factory=dict[str, Server])
     floating_ip: FloatingIP | None = None
+    entrance: Entrance | None = None
     key_pair: str = ""
     credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
     adopt: tuple[s.Adopt, ...] = ()
@@ -59,12 +61,14 @@ class Existing:
         ids |= {keys.server(name): server.id for name, server in self.servers.items()}
         if self.floating_ip is not None:
             ids[keys.FLOATING_IP] = self.floating_ip.id
+        if self.entrance is not None:
+            ids[keys.ENTRANCE] = self.entrance.id
         if self.key_pair:
             ids[keys.KEY_PAIR] = self.key_pair
         return Made(
             MappingProxyType(ids),
             network_mtu=(self.network.mtu if self.network else 0) or _DEFAULT_MTU,
-            api_address=self.floating_ip.address if self.floating_ip else "",
+            api_address=reached.address if (reached := self.floating_ip or self.entrance) else "",
         )
 
 
@@ -90,11 +94,17 @@ def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes
     network = find(keys.NETWORK, observed.networks)
     subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
     groups: dict[Role, SecurityGroup | None] = {role: find(keys.security_group(role), observed.groups) for role in ROLES}
-    ports = {name: find(keys.port(name), observed.ports) for name in nodes}
+    # where machines have cards in other networks, these are called like the machine, too
+    inside = [port for port in observed.ports if network is None or port.network_id == network.id]
+    ports = {name: find(keys.port(name), inside) for name in nodes}
+    subnet = find(keys.SUBNET, subnets)
+    if subnet is None and not observed.may_be_untagged:
+        # a cloud whose networks are made with their only subnet may have one name for both
+        subnet = next((one for one in subnets if owns(uid, one)), None)
     name = keys.unique_name(cluster, uid)
     return Existing(
         network=network,
-        subnet=find(keys.SUBNET, subnets),
+        subnet=subnet,
         router=find(keys.ROUTER, observed.routers),
         groups={role: group for role, group in groups.items() if group is not None},
         ports={name: port for name, port in ports.items() if port is not None},
@@ -105,6 +115,7 @@ def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes
             name=keys.api_address_description(uid),
             called=lambda item: item.description,
         ),
+        entrance=observed.entrance,
         key_pair=name if name in observed.keypairs else "",
         credentials={
             key: observed.credentials[credential]

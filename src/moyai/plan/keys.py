@@ -13,6 +13,7 @@ from moyai.core.keys import Key, Kind
 NETWORK, SUBNET, ROUTER, ROUTES = Key(Kind.NETWORK), Key(Kind.SUBNET), Key(Kind.ROUTER), Key(Kind.ROUTES)
 GATEWAY, INTERFACE = Key(Kind.GATEWAY), Key(Kind.INTERFACE)
 FLOATING_IP, KEY_PAIR, KUBECONFIG = Key(Kind.FLOATING_IP), Key(Kind.KEY_PAIR), Key(Kind.KUBECONFIG)
+ENTRANCE = Key(Kind.ENTRANCE)
 #: kubeadm's configuration of the cluster, and the proxy of Services that kubeadm installs.
 KUBEADM_CONFIG, KUBE_PROXY = Key(Kind.CONFIG_MAP, "kubeadm-config"), Key(Kind.ADDON, "kube-proxy")
 TOKEN, STORAGE_CLASS = Key(Kind.TOKEN), Key(Kind.STORAGE_CLASS)
@@ -22,6 +23,15 @@ CONTROLLERS_CREDENTIAL, VOLUMES_CREDENTIAL = Key(Kind.CREDENTIAL, "controllers")
 
 def port(node: str) -> Key:
     return Key(Kind.PORT, node)
+
+
+def public_port(node: str) -> Key:
+    """The port of a node's card in an external network."""
+    return Key(Kind.PORT, f"{node}-public")
+
+
+def start(node: str) -> Key:
+    return Key(Kind.START, node)
 
 
 def virtual_port(cluster: str) -> Key:

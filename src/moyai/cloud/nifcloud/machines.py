@@ -93,7 +93,10 @@ class NifcloudMachines:
             zone=zone,
             group=next(iter(groups), ""),
             key_name=self._keys.wire_name(key_name) if key_name else "",
-            nics=tuple(NewNic(wire_network(one.network), "" if one.network in GIVEN_NETWORKS else _STATIC) for one in plans),
+            nics=tuple(
+                NewNic(wire_network(one.network), "" if one.network in GIVEN_NETWORKS else one.address or _STATIC)
+                for one in plans
+            ),
             public=any(one.network == PUBLIC for one in plans),
             accounting=self._terms.accounting,
             user_data=user_data,

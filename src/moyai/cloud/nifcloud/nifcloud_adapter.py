@@ -68,7 +68,7 @@ class NifcloudAdapter(NifcloudKind):
             endpoint(region)
         key = find_access_key(os.environ, home_folder())
         terms = _terms(options.get("zone", ""), options.get("accounting", ""))
-        return NifcloudCloud(Sdk(place, key), place, name=name or _NAME, terms=terms)
+        return NifcloudCloud(Sdk(place, key), place, name=name or _NAME, terms=terms, key=key)
 
     def read_login(self, section: Mapping[str, str | None]) -> NifcloudLogin:
         return NifcloudLogin(parse_section(LOGIN_SECTION, NifcloudKeys, raw=section))
@@ -82,8 +82,9 @@ class NifcloudAdapter(NifcloudKind):
         place = ApiPlace(keys.region, keys.endpoint_url, keys.ca_file)
         if not place.endpoint_url:
             endpoint(keys.region)
-        sdk = Sdk(place, AccessKey(keys.access_key_id, keys.secret_access_key))
-        return NifcloudCloud(sdk, place, name=f"{_NAME}:{keys.region}", terms=_terms(keys.zone, keys.accounting))
+        key = AccessKey(keys.access_key_id, keys.secret_access_key)
+        terms = _terms(keys.zone, keys.accounting)
+        return NifcloudCloud(Sdk(place, key), place, name=f"{_NAME}:{keys.region}", terms=terms, key=key)
 
     def guest(self) -> NifcloudGuest:
         return NifcloudGuest()

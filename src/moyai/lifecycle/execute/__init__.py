@@ -15,16 +15,29 @@ from moyai.lifecycle.execute.inside import Inside
 from moyai.lifecycle.execute.making import Making
 from moyai.lifecycle.execute.removing import Removing
 from moyai.lifecycle.execute.restoring import Restoring
+from moyai.lifecycle.execute.starting import Starting
 from moyai.lifecycle.execute.waiting import Waiting
 from moyai.plan.graph import Plan
 from moyai.plan.steps import Step
 
-__all__ = ["Context", "Ending", "Handler", "Inside", "Making", "Removing", "Restoring", "Waiting", "carry_out", "table"]
+__all__ = [
+    "Context",
+    "Ending",
+    "Handler",
+    "Inside",
+    "Making",
+    "Removing",
+    "Restoring",
+    "Starting",
+    "Waiting",
+    "carry_out",
+    "table",
+]
 
 WORKERS = 24
 
 
-def table(*parts: Making | Removing | Restoring | Inside | Waiting | Ending) -> Mapping[type[Step], Handler]:
+def table(*parts: Making | Removing | Restoring | Starting | Inside | Waiting | Ending) -> Mapping[type[Step], Handler]:
     """The calls of all parts, by class of step."""
     return {kind: handler for part in parts for kind, handler in part.handlers().items()}
 

@@ -145,11 +145,11 @@ def plan_up(
     steps = (
         *now.existing.adopt,
         *network.steps(now),
-        *plan_firewall(now, pods),
+        *plan_firewall(now, pods, network=network),
         *endpoint.steps(now, network),
         *plan_key_pair(now),
         *logins.steps(now),
-        *plan_machines(now, endpoint, pods=pods),
+        *plan_machines(now, endpoint, pods=pods, network=network),
         *plan_restore(now, reachable=endpoint.reachable_by()),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),

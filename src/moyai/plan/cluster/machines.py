@@ -9,13 +9,14 @@ from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.endpoint import Endpoint
+from moyai.plan.cluster.network import MachineNetwork
 from moyai.plan.cluster.removal import leave_service, out_of_service
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, pool_of_node
 from moyai.plan.pod_network import PodNetwork
 
 
-def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> Iterator[s.Step]:
+def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork, network: MachineNetwork) -> Iterator[s.Step]:
     first = now.control_planes[0]
     for node in now.nodes:
         if node.name not in now.existing.ports:
@@ -27,6 +28,8 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
     for node in now.nodes:
         server = now.existing.servers.get(node.name)
         if server is not None and now.lives(node.name):
+            if _unstarted(now, node):
+                yield s.SendStart(key=keys.start(node.name), node=node.name)
             if server.power is Power.OFF:
                 yield s.StartServer(key=keys.server(node.name), server_id=server.id)
             elif server.power is Power.SUSPENDED:
@@ -48,9 +51,17 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             restores=now.recorded.restores if node.name == now.founder else "",
             living=_living(now) if now.recorded.restores and node.name == now.founder else (),
             peers=_peers(now, node) if node.role == "control-plane" else (),
+            public=network.public_cards,
         )
+        if now.observed.starts_by_script:
+            yield s.SendStart(key=keys.start(node.name), after=(s.created(keys.server(node.name)),), node=node.name)
     if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
+
+
+def _unstarted(now: Situation, node: PlannedNode) -> bool:
+    """Whether a machine that exists waits for its start: an earlier run was ended before it had sent it."""
+    return node.name in now.recorded.unstarted and node.name not in now.observed.kube_nodes
 
 
 def _living(now: Situation) -> tuple[str, ...]:
@@ -87,7 +98,7 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
 
 def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.StepId, ...]:
     """What must exist before a machine is created, since its user data names it, and what must be gone."""
-    own = [s.created(keys.port(node.name)), s.created(keys.KEY_PAIR)]
+    own = [s.created(keys.port(node.name)), s.created(keys.public_port(node.name)), s.created(keys.KEY_PAIR)]
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     own += [s.StepId(s.Verb.SET, keys.KUBE_PROXY), s.StepId(s.Verb.SET, keys.KUBEADM_CONFIG)]
     if node.role == "worker":

@@ -43,7 +43,7 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
             hint=f"use a cloud with {Capability.TAGS}",
         )
     logins_of(cloud, offered, own=observed.login)
-    if Capability.METADATA not in offered:
+    if Capability.METADATA not in offered and not observed.starts_by_script:
         raise Terminal(
             f"cloud {cloud} has no {Capability.METADATA}: moyai hands control planes the key to their secrets in no other way",
             hint="use a cloud that shows a server the metadata that it was made with",
