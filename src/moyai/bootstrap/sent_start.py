@@ -3,8 +3,8 @@ sends to the machine over SSH.
 
 Always holds: the script lets one key log in, which can do nothing but hand over the start; the machine runs nothing but what
 has the digest in the script, once; what is sent is encrypted with a key that is in the script alone, so that whoever answers in
-the machine's place learns nothing; the key is gone from the machine once it has served. It is POSIX sh, and needs sshd, sha256sum,
-flock and openssl. ADR 0141 has the reasons.
+the machine's place learns nothing; the key is gone from the machine once it has served. It is POSIX sh, and needs sshd,
+sha256sum, flock and openssl. ADR 0141 has the reasons.
 """
 
 from __future__ import annotations

@@ -40,7 +40,14 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
         asked = {name: pool.submit(call) for name, call in calls.items()}
         answers = {name: _answer(one) for name, one in asked.items()}
-        return CloudSurvey(name=cloud.name, now=clock.now(), needs_tags=cloud.kind.needs_tags, **answers)
+        kind = cloud.kind
+        return CloudSurvey(
+            name=cloud.name,
+            now=clock.now(),
+            needs_tags=kind.needs_tags,
+            starts_by_script=kind.starts_by_script,
+            **answers,
+        )
 
 
 def _answer(asked: Future[T]) -> T | Unknown:
