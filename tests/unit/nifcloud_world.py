@@ -31,8 +31,8 @@ from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.tokens import add_token
-from moyai.nifcloud_front.store.rows import InstanceRow
-from moyai.nifcloud_front.works.watch import watch_images
+from moyai.nifcloud_front.store.rows import BridgeRow, InstanceRow
+from moyai.nifcloud_front.works.watch import set_zones, watch_images
 from moyai.plan.graph import Plan
 from moyai.spec.load import parse
 from tests.fakes.cluster_api import ClusterApi
@@ -59,9 +59,12 @@ class Killed(BaseException):
 
 class NifcloudWorld:
     """Implements ``sdk.Caller``. ``started``: ids of the instances that have run their start. ``silent``: machines take no
-    login. ``die_at``: number of the call at which the process ends, before or after its effect."""
+    login. ``others``: further zones, whose private LANs a private ``bridge`` of this range joins. ``die_at``: number of the
+    call at which the process ends, before or after its effect."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, others: tuple[str, ...] = (), bridge: str = ""
+    ) -> None:
         folder = tmp_path / "front"
         folder.mkdir(parents=True)
         self.paths = Paths(tmp_path / "cache", tmp_path / "state")
@@ -69,6 +72,13 @@ class NifcloudWorld:
         properties = {"moyai_kubernetes_version": "1.37.1"}
         self.front.cloud.store.images.put(Image("node", "moyai-node-1.37.1", "ACTIVE", properties=properties))
         watch_images(self.front.context)
+        if others:
+            self.front.cloud.store.zones = ("az1", "az2", "az3")
+            set_zones(self.front.context, [("east-13", "az3")])
+        if bridge:
+            with self.front.store.transaction() as tx:
+                tx.put(BridgeRow(bridge, bridge))
+        self.terms = Terms("east-11", others=others, whole_region=False)
         self.clock = self.front.clock
         self.count: Counter[str] = Counter()
         self.calls = 0
@@ -223,7 +233,7 @@ def connected(world: NifcloudWorld) -> NifcloudCloud:
         world,
         ApiPlace("jp-east-1"),
         name="nifcloud:jp-east-1",
-        terms=Terms("east-11"),
+        terms=world.terms,
         clock=world.clock,
         key=AccessKey(KEY, SECRET),
     )

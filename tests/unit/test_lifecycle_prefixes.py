@@ -331,6 +331,7 @@ def test_every_step_has_a_call() -> None:
         execute.Making(context, public_key="", render=None),  # type: ignore[arg-type]
         execute.Inside(context, authorities=None, manifests=None),  # type: ignore[arg-type]
         execute.Restoring(context, data=None),  # type: ignore[arg-type]
+        execute.Starting(context, send=None),  # type: ignore[arg-type]
     )
     assert classes(Step) == set(
         execute.table(*parts, execute.Ending(context), execute.Removing(context), execute.Waiting(context))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from moyai.cloud.nifcloud.nifcloud_limits import Terms
 from moyai.core.errors import Conflict, MoyaiError, Terminal
 from moyai.core.ids import cluster_tag
 from moyai.lifecycle.record import Record
@@ -145,3 +147,77 @@ def test_another_load_balancer_of_the_entrances_name_is_not_touched(world: Nifcl
     with pytest.raises(Conflict, match="somebody else's"):
         cloud.entrances.create_entrance(name="nif-entrance", port=6443, tags=tags)
     assert len(world.front.pairs(name)) == 2
+
+
+HA = """
+metadata: {name: ha}
+spec:
+  cloud: {nifcloud: {region: jp-east-1}}
+  network: {mode: auto}
+  controlPlane: {flavor: e-small4, replicas: 3, endpoint: vrrp}
+  nodePools: [{name: nodes, flavor: e-small2, replicas: 3}]
+"""
+ZONES = {"east-11", "east-12", "east-13"}
+
+
+@pytest.fixture
+def spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NifcloudWorld:
+    return NifcloudWorld(tmp_path, monkeypatch, others=("east-12", "east-13"), bridge="10.77.0.0/16")
+
+
+def permissions(group: dict[str, Any]) -> set[str]:
+    return {str({**one, "AddDatetime": ""}) for one in group["IpPermissions"]}
+
+
+def zones_of(world: NifcloudWorld, operation: str, *, key: str) -> list[str]:
+    return sorted(one["AvailabilityZone"] for one in world.front.call(operation)[key])
+
+
+def test_a_cluster_over_three_zones_is_made_and_is_removed_without_a_trace(spread: NifcloudWorld) -> None:
+    made = spread.up(HA)
+    machines = spread.instances()
+    assert {one.zone for one in machines if ":c-" in one.description} == ZONES
+    assert {one.zone for one in machines if "nodes" in one.description} == ZONES
+    assert zones_of(spread, "NiftyDescribePrivateLans", key="PrivateLanSet") == sorted(ZONES)
+    assert zones_of(spread, "DescribeSecurityGroups", key="SecurityGroupInfo") == sorted([*ZONES, *ZONES])
+    (pair,) = spread.front.pairs(spread.cloud.kind.cloud_name(made.uid, "ha-entrance"))
+    assert len(pair["Instances"]) == 3
+    assert not spread.preview(HA).steps
+    groups = spread.front.call("DescribeSecurityGroups")["SecurityGroupInfo"]
+    for role in (":c", "worker"):
+        alike = [permissions(one) for one in groups if role in one["GroupDescription"]]
+        assert alike[0] == alike[1] == alike[2] != set()
+    spread.down("ha")
+    assert spread.left() == []
+
+
+@pytest.mark.parametrize("part", range(1, 9))
+def test_a_run_over_zones_that_dies_at_any_call_is_carried_on(spread: NifcloudWorld, part: int) -> None:
+    # private LANs and groups are made in one zone after the other
+    spread.die_at = 8 + part * 6 + (0.5 if part % 2 else 0)
+    try:
+        spread.up(HA)
+    except BaseException as error:
+        if not isinstance(error, Killed | MoyaiError):
+            raise
+    spread.revive()
+    spread.up(HA)
+    assert not spread.preview(HA).steps
+    assert len(spread.instances()) == 6
+    assert zones_of(spread, "NiftyDescribePrivateLans", key="PrivateLanSet") == sorted(ZONES)
+    spread.down("ha")
+    assert spread.left() == []
+
+
+def test_a_zone_more_gets_its_private_lan_and_its_groups(spread: NifcloudWorld) -> None:
+    spread.terms = Terms("east-11", whole_region=False)
+    spread.revive()
+    one = HA.replace("replicas: 3, endpoint: vrrp", "replicas: 1").replace("replicas: 3", "replicas: 1")
+    spread.up(one)
+    assert {machine.zone for machine in spread.instances()} == {"east-11"}
+    spread.terms = Terms("east-11", others=("east-12",), whole_region=False)
+    spread.revive()
+    spread.up(one.replace("flavor: e-small2, replicas: 1", "flavor: e-small2, replicas: 2"))
+    assert {machine.zone for machine in spread.instances()} == {"east-11", "east-12"}
+    spread.down("ha")
+    assert spread.left() == []

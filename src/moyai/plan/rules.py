@@ -118,4 +118,6 @@ def _identity(rule: SecurityGroupRule) -> tuple[object, ...]:
     # clouds answer "any address" as 0.0.0.0/0 or as nothing, depending on how it was asked
     any_source = rule.remote_cidr in (None, "0.0.0.0/0") and rule.remote_group_id is None
     cidr = "0.0.0.0/0" if any_source else rule.remote_cidr
+    if cidr and "/" not in cidr:
+        cidr = f"{cidr}/32"
     return (rule.group_id, rule.protocol, rule.port_min, rule.port_max, cidr, rule.remote_group_id)

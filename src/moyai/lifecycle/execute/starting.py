@@ -15,7 +15,6 @@ from moyai.cloud.model import Server
 from moyai.core.errors import NotFound, Retriable, Terminal
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
-from moyai.lifecycle import waits
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.linux.process import ProcessError, run
 from moyai.plan import keys
@@ -62,7 +61,7 @@ class Starting:
                 raise Terminal(f"server {step.node} is in {server.status}: {server.fault}")
             address = public_address(server)
             if not address:
-                return NotYet(f"server {step.node} to have a public address")
+                return NotYet("it has no public address yet")
             notes.keep_address(step.node, address)
             said = self._send_over(address, start, folder=record.folder)
             match verdict_of(said):
@@ -74,7 +73,7 @@ class Starting:
                 case StartVerdict.FAILED:
                     raise Terminal(f"server {step.node} did not start: {_last(said)}")
                 case StartVerdict.SILENT:
-                    return NotYet(f"server {step.node} to take its start: {_last(said) or 'it says nothing'}")
+                    return NotYet(_last(said) or "it says nothing")
 
         until(
             look,
@@ -84,7 +83,7 @@ class Starting:
             retry=Retriable,
             on_wait=progress.progress,
             late=lambda seen: Terminal(
-                f"waited {START_TIMEOUT:.0f} s for {seen.missing}: {waits.last_lines(context.cloud.machines, server_id)}",
+                f"waited {START_TIMEOUT:.0f} s for server {step.node} to take its start: {seen.missing}",
                 hint="does spec.access.sshCIDRs contain this machine's address? `moyai up` again goes on here",
             ),
             abort=context.abort,

@@ -151,7 +151,7 @@ def plan_up(
         *logins.steps(now),
         *plan_machines(now, endpoint, pods=pods, network=network),
         *plan_restore(now, reachable=endpoint.reachable_by()),
-        *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
+        *pods.steps(now.nodes, existing=network.ports_of(now.existing), leaving=now.leaving),
         *plan_removal(now),
         *plan_reclaim_policy(now),
         *plan_copies(now),

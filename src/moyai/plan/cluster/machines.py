@@ -20,11 +20,13 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork, netwo
     first = now.control_planes[0]
     for node in now.nodes:
         if node.name not in now.existing.ports:
+            # with a public card, a machine has its address on the private network from itself, and others as well
+            sources = () if network.public_cards else pods.send_from(node)
             needs = [s.created(keys.NETWORK), s.created(keys.SUBNET), s.created(keys.security_group(node.role))]
             if node.role == "worker":
                 # the control plane's machine takes longest: it is asked for before anything of the workers
                 needs.append(s.created(keys.server(first.name)))
-            yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=pods.send_from(node))
+            yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=sources)
     for node in now.nodes:
         server = now.existing.servers.get(node.name)
         if server is not None and now.lives(node.name):

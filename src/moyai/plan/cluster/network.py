@@ -7,7 +7,7 @@ an external network. Another one is another class here, and one more case of ``n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
@@ -16,6 +16,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.cluster.waits import once_machines_boot
+from moyai.plan.existing import Existing
 from moyai.plan.nodes import allocation_pool
 
 
@@ -39,6 +40,10 @@ class MachineNetwork(Protocol):
         """What must be done before a machine reaches the outside and can be reached from it."""
         ...
 
+    def ports_of(self, existing: Existing) -> Existing:
+        """The same without the ports about which nothing is to be said: from which addresses they may send."""
+        ...
+
 
 @dataclass(frozen=True)
 class RoutedNetwork:
@@ -53,6 +58,9 @@ class RoutedNetwork:
 
     def leads_out(self) -> tuple[s.StepId, ...]:
         return (s.created(keys.INTERFACE), s.created(keys.GATEWAY))
+
+    def ports_of(self, existing: Existing) -> Existing:
+        return existing
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,9 @@ class CardedNetwork:
 
     def leads_out(self) -> tuple[s.StepId, ...]:
         return ()
+
+    def ports_of(self, existing: Existing) -> Existing:
+        return replace(existing, ports={})
 
 
 def network_of(cloud: str, capabilities: frozenset[Capability]) -> MachineNetwork:
