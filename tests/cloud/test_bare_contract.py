@@ -48,5 +48,9 @@ class TestDisks(bare_suite.BareDisks):
     """On OpenStack."""
 
 
+class TestEntrances(bare_suite.BareEntrances):
+    """On these clouds."""
+
+
 class TestCloud(bare_suite.BareCloud):
     """On OpenStack."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.model import Activity, DiskState, Power, SecurityGroupRule
 from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.core.ids import cluster_tag, new_uid
@@ -176,6 +177,35 @@ class BareDisks:
         disks.forget_attachment(NOBODY)
         with pytest.raises(NotFound):
             disks.create_volume(name="none", size_gb=1, metadata=bare.own, type_name="no-such-type")
+
+
+class BareEntrances:
+    def test_an_entrance_leads_to_machines_and_nobody_else_has_it(self, bare: BareSite) -> None:
+        entrances, tags = bare.cloud.entrances, [bare.tag]
+        if Capability.ENTRANCES not in bare.cloud.capabilities():
+            with pytest.raises(CapabilityAbsent):
+                entrances.entrance(name="site-door", tags=tags)
+            return
+        assert entrances.entrance(name="site-door", tags=tags) is None
+        made = entrances.create_entrance(name="site-door", port=6443, tags=tags)
+        try:
+            assert (made.name, made.port, made.server_ids, made.tags) == ("site-door", 6443, frozenset(), (bare.tag,))
+            assert made.address
+            assert entrances.create_entrance(name="site-door", port=6443, tags=tags) == made
+            server = bare.server("door")
+            entrances.lead_to(made.id, [server.id, NOBODY])
+            found = entrances.entrance(name="site-door", tags=tags)
+            assert found is not None
+            assert (found.address, found.server_ids) == (made.address, {server.id})
+            entrances.lead_to(made.id, [])
+            bare.remove(server)
+            assert entrances.entrance(name="site-door", tags=[cluster_tag(new_uid())]) is None
+        finally:
+            entrances.delete_entrance(made.id)
+        entrances.delete_entrance(made.id)
+        assert entrances.entrance(name="site-door", tags=tags) is None
+        with pytest.raises(NotFound):
+            entrances.lead_to(made.id, [])
 
 
 class BareCloud:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from moyai.cloud.capabilities import Capability, CapabilityAbsent, Cloud
+from moyai.cloud.capabilities import ALTERNATIVES, Capability, CapabilityAbsent, Cloud
 from moyai.cloud.memory import Delays, Killed, MemoryCloud
 from moyai.cloud.memory.table import Table
 from moyai.cloud.model import DiskState, Network, Volume
@@ -19,7 +19,7 @@ def volume(cloud: MemoryCloud, name: str = "one", size_gb: int = 1) -> Volume:
 
 def test_it_is_an_adapter_like_any_other() -> None:
     cloud: Cloud = MemoryCloud()
-    assert cloud.capabilities() == frozenset(Capability)
+    assert cloud.capabilities() == frozenset(Capability) - ALTERNATIVES
     assert [one.external for one in cloud.networks.networks()] == [True]
 
 

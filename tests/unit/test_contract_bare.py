@@ -65,5 +65,9 @@ class TestDisks(bare_suite.BareDisks):
     """On these clouds."""
 
 
+class TestEntrances(bare_suite.BareEntrances):
+    """On these clouds."""
+
+
 class TestCloud(bare_suite.BareCloud):
     """On these clouds."""

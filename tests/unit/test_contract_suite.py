@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from moyai.cloud.capabilities import Cloud, Guest
-from tests.contract import suite
+from tests.contract import bare_suite, suite
 
 #: Attribute of ``Cloud``, or ``guest`` → the protocol that it has.
 PROTOCOLS: dict[str, type] = {"guest": Guest} | {
@@ -48,7 +48,7 @@ def assigned(node: ast.Assign) -> Iterator[tuple[str, str]]:
 def called() -> set[str]:
     """``machines.attach_volume`` and so on, of every method that the suite takes from a protocol's object."""
     found: set[str] = set()
-    for file in Path(str(suite.__file__)).parent.glob("*.py"):
+    for file in (*Path(str(suite.__file__)).parent.glob("*.py"), Path(str(bare_suite.__file__))):
         if file.stem == "absences":
             continue
         for function in ast.walk(ast.parse(file.read_text())):

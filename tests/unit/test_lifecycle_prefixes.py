@@ -333,6 +333,7 @@ def test_every_step_has_a_call() -> None:
         execute.Restoring(context, data=None),  # type: ignore[arg-type]
         execute.Rotating(context, None, authorities=None, encrypts=False),  # type: ignore[arg-type]
         execute.Crediting(context),
+        execute.Starting(context, send=None),  # type: ignore[arg-type]
     )
     assert classes(Step) == set(
         execute.table(*parts, execute.Ending(context), execute.Removing(context), execute.Waiting(context))

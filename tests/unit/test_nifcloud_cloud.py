@@ -10,16 +10,16 @@ from moyai.ccm.nodes import desired_addresses, desired_patch
 from moyai.ccm.settings import CcmConfig, ClusterConfig, read_ccm_config, write_ccm_config
 from moyai.cloud.adapter import UnknownCloud
 from moyai.cloud.capabilities import Capability, CapabilityAbsent, Cloud
-from moyai.cloud.credentials import DIRECT, Reach
+from moyai.cloud.credentials import DIRECT, Reach, Use
 from moyai.cloud.factory import ADAPTERS
+from moyai.cloud.nifcloud.access_keys import AccessKey
 from moyai.cloud.nifcloud.nifcloud_adapter import read_name
-from moyai.core.errors import CredentialsRefused, MoyaiError, Terminal, UsageError
+from moyai.cloud.nifcloud.nifcloud_credentials import NifcloudCredentials
+from moyai.core.errors import CredentialsRefused, Terminal, UsageError
 from moyai.core.paths import Paths
 from moyai.diagnose.doctor.command_doctor import doctor
 from moyai.diagnose.doctor.finding import State
 from moyai.kube.objects import UNINITIALIZED, Node, Taint
-from moyai.lifecycle.up import preview
-from moyai.spec.load import parse
 from tests.contract.suite.absences import PARTS, silent_calls
 from tests.fakes.clock import FakeClock
 from tests.fakes.nifcloud_wire import NifcloudWire
@@ -99,11 +99,13 @@ def test_the_parts_inside_a_cluster_log_in_with_what_was_written_for_them(reach:
 
 def test_what_it_lacks_is_a_value_and_every_call_of_it_says_so(wire: NifcloudWire) -> None:
     cloud: Cloud = wire.cloud()
-    assert cloud.capabilities() == {Capability.DISKS}
+    offered = {Capability.DISKS, Capability.CREDENTIALS, Capability.PUBLIC_CARDS, Capability.ENTRANCES}
+    assert cloud.capabilities() == offered
     for capability in set(PARTS) - cloud.capabilities():
         assert silent_calls(cloud, capability) == []
+    # none can be made
     with pytest.raises(CapabilityAbsent):
-        cloud.credentials.own_login()
+        cloud.credentials.create_credential(name="n", use=Use.VOLUMES, description="d")
     assert wire.calls == []
 
 
@@ -114,7 +116,9 @@ def test_the_doctor_says_what_it_can_and_what_that_costs(wire: NifcloudWire, tmp
     assert found["login"].state is State.OK
     assert found["volumes"].state is State.OK
     assert found["tags"].advice == "none: the owner of an object stands in its description or its name, which creation writes"
-    assert "control planes" in found["metadata of servers"].advice
+    for instead in ("metadata of servers", "routers", "floating IPs"):
+        assert found[instead].state is State.OK
+        assert "instead" in found[instead].text
     assert "computing" in found
     assert not report.well
 
@@ -126,13 +130,15 @@ def test_a_key_that_is_refused_is_one_line(wire: NifcloudWire, tmp_path: Path) -
         doctor(wire.cloud(), image="node", paths=paths, clock=FakeClock(), spec=None)
 
 
-def test_up_is_refused_with_the_first_thing_that_no_strategy_can_do_without(wire: NifcloudWire, tmp_path: Path) -> None:
-    paths = Paths(tmp_path / "cache", tmp_path / "state")
-    with pytest.raises(MoyaiError) as caught:
-        preview(parse("spec: {network: {mode: auto}}"), wire.cloud(), paths=paths)
-    assert isinstance(caught.value, Terminal)
-    assert "has no routers" in str(caught.value)
-    assert all(call.operation.startswith(("Describe", "NiftyDescribe")) for call in wire.calls)
+def test_the_key_of_the_user_is_handed_over_and_no_other_is_made(wire: NifcloudWire) -> None:
+    credentials = NifcloudCredentials(AccessKey("id", "secret"), cloud="nifcloud:jp-east-1")
+    own = credentials.own_login()
+    assert (own.may_issue, own.given) == (False, "id")
+    assert "sub-account" in own.notes[0]
+    assert (credentials.own_credential().id, credentials.own_credential().secret) == ("id", "secret")
+    assert "secret" not in repr(credentials.own_credential())
+    assert credentials.credentials(name_prefix="") == []
+    assert wire.cloud().credentials.own_login().refusal
 
 
 def test_account_images_and_survey(wire: NifcloudWire) -> None:

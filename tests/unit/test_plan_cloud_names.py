@@ -23,6 +23,8 @@ class RoomyKind(NifcloudKind):
     """As if its machines started from user data of any size."""
 
     user_data_limit = 65535
+    starts_by_script = False
+    takes_rsa_keys = False
 
 
 def paths(folder: Path) -> Paths:

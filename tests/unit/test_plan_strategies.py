@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moyai.cloud.capabilities import Capability
+from moyai.cloud.capabilities import ALTERNATIVES, Capability
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import FloatingIP, Network
 from moyai.core.errors import MoyaiError, Terminal, UsageError
@@ -66,7 +66,7 @@ def reduced(*, without: Capability | None = None, to: frozenset[Capability] = fr
 
 
 def test_every_capability_is_needed_by_a_strategy_or_dispensable() -> None:
-    assert set(REFUSALS) | DISPENSABLE == set(Capability)
+    assert set(REFUSALS) | DISPENSABLE | ALTERNATIVES == set(Capability)
     assert not set(REFUSALS) & DISPENSABLE
 
 
@@ -97,7 +97,7 @@ def test_a_cloud_of_private_networks_and_addresses_on_machines_is_refused_one_st
 
 
 def test_a_cloud_without_external_networks_is_refused_for_its_routers_first() -> None:
-    observed = replace(EMPTY, networks=(), capabilities=frozenset(Capability) - {Capability.ROUTERS})
+    observed = replace(EMPTY, networks=(), capabilities=frozenset(Capability) - ALTERNATIVES - {Capability.ROUTERS})
     with pytest.raises(Terminal, match="has no routers"):
         plan_up(parse(""), observed, recorded=NEW)
     with pytest.raises(Terminal, match="has no external network"):

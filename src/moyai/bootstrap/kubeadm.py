@@ -11,7 +11,7 @@ from typing import Any
 
 from moyai.bootstrap import api_server, kubelet
 from moyai.core import yamltext
-from moyai.core.ids import NODE_KUBE_PROXY, TOKEN_DESCRIPTION
+from moyai.core.ids import NODE_KUBE_PROXY, POD_CIDR_LABEL, TOKEN_DESCRIPTION
 from moyai.kube.objects import apart
 from moyai.kube.resources import KUBE_SYSTEM
 from moyai.plan.nodes import PlannedNode
@@ -99,14 +99,15 @@ class InitFacts:
     api_address: str = ""
     emulated: str = ""
     signing: str = ""
+    tells_range: bool = False
 
 
 def _args(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def _registration(node: PlannedNode, pool: NodePool | None) -> dict[str, Any]:
-    own = {POOL_LABEL: node.pool}
+def _registration(node: PlannedNode, pool: NodePool | None, *, tells_range: bool) -> dict[str, Any]:
+    own = {POOL_LABEL: node.pool, **({POD_CIDR_LABEL: node.pod_cidr.replace("/", "_")} if tells_range else {})}
     labels = own | (pool.labels if pool else {}) | own
     registration: dict[str, Any] = {
         "name": node.name,
@@ -140,7 +141,7 @@ def init_config(facts: InitFacts) -> str:
             "kind": "InitConfiguration",
             **({"bootstrapTokens": [_token(facts.token)]} if facts.token else {}),
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
-            "nodeRegistration": _registration(node, None),
+            "nodeRegistration": _registration(node, None, tells_range=facts.tells_range),
             "patches": {"directory": PATCHES},
             "timeouts": TIMEOUTS,
         },
@@ -211,14 +212,15 @@ def _image_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     return chosen
 
 
-def join_config(node: PlannedNode, pool: NodePool | None, *, token: str, discovery_file: str) -> str:
-    """For ``kubeadm join`` on a worker; ``discovery_file``: a kubeconfig on the machine that holds the pinned authority."""
+def join_config(node: PlannedNode, pool: NodePool | None, *, token: str, discovery_file: str, tells_range: bool = False) -> str:
+    """For ``kubeadm join`` on a worker; ``discovery_file``: a kubeconfig on the machine that holds the pinned authority.
+    ``tells_range``: the Node says its pod range in a label."""
     return yamltext.dump(
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
             "kind": "JoinConfiguration",
             "discovery": {"file": {"kubeConfigPath": discovery_file}, "tlsBootstrapToken": token},
-            "nodeRegistration": _registration(node, pool),
+            "nodeRegistration": _registration(node, pool, tells_range=tells_range),
             "patches": {"directory": PATCHES},
             "timeouts": TIMEOUTS,
         },

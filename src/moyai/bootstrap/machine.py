@@ -2,7 +2,8 @@
 
 Pure: the same facts give the same text, but for the salt of the encrypted part. Always holds: a control plane's secrets are in
 its user data only encrypted. The key to them is in the metadata. The machine takes it from there before its services start, and
-`up` deletes it once the API answers.
+`up` deletes it once the API answers. Where a cloud takes a small script only, all of this is sent to the machine
+(``sent_start``), and the key with it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from moyai.bootstrap import user_data
+from moyai.bootstrap import sent_start, user_data
 from moyai.bootstrap.beside_data import machine_data
 from moyai.bootstrap.pki import Pki
 from moyai.cloud.capabilities import Capability
@@ -21,6 +22,7 @@ from moyai.core.keys import Key
 from moyai.images import references
 from moyai.plan.addons import Addon, AddonFacts
 from moyai.plan.cluster.endpoint import Endpoint, endpoint_of
+from moyai.plan.cluster.network import network_of
 from moyai.plan.graph import Made, Plan
 from moyai.plan.machine_template import Versions, machine_template
 from moyai.plan.nodes import PlannedNode
@@ -29,17 +31,22 @@ from moyai.plan.rules import API_PORT
 from moyai.plan.steps import CreateMachine, CreateServer
 from moyai.spec.model import Cluster
 
+#: Bytes of a start that is sent: no cloud counts them.
+_UNLIMITED = 1 << 20
+
 
 @dataclass(frozen=True)
 class Secrets:
     """``token``: the bootstrap token. ``unsealing_key``: opens the encrypted part. ``encryption_key``: Secrets are stored with
-    it, empty for a cluster that stores them as they are. ``credentials``: credential → its secret."""
+    it, empty for a cluster that stores them as they are. ``credentials``: credential → its secret. ``start_key``: the public
+    line of the key that hands machines their start, where they need one."""
 
     pki: Pki = field(repr=False)
     token: str = field(repr=False)
     unsealing_key: str = field(repr=False)
     encryption_key: str = field(repr=False)
     credentials: Mapping[Key, str] = field(repr=False, default_factory=dict[Key, str])
+    start_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,13 @@ class ClusterFacts:
 
 @dataclass(frozen=True)
 class ServerContent:
+    """``start``: what is sent to the machine, empty where its user data has all. ``untold``: metadata that the cloud cannot
+    hold."""
+
     user_data: str = field(repr=False)
     metadata: Mapping[str, str] = field(repr=False)
+    start: str = field(repr=False, default="")
+    untold: Mapping[str, str] = field(repr=False, default_factory=dict[str, str])
 
 
 def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> ServerContent:
@@ -74,7 +86,7 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     }
     node_facts = _node_facts(step, facts, made=made, secrets=secrets)
     if node.role == "worker":
-        return ServerContent(user_data.worker(node_facts), metadata)
+        return _fitted(user_data.worker(node_facts), metadata, facts=facts, secrets=secrets)
     # a control plane that joins others finds the add-ons in the cluster
     addons = tuple(addon for addon in facts.addons if not addon.unwanted) if step.first else ()
     text = user_data.control_plane(
@@ -86,7 +98,18 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
         encryption_key=secrets.encryption_key,
         image_tags=_image_tags(facts.cluster),
     )
-    return ServerContent(text, {**metadata, UNSEALING_KEY: secrets.unsealing_key})
+    return _fitted(text, metadata, facts=facts, secrets=secrets, key=secrets.unsealing_key)
+
+
+def _fitted(text: str, metadata: Mapping[str, str], *, facts: ClusterFacts, secrets: Secrets, key: str = "") -> ServerContent:
+    """In the form that the cloud takes. ``key``: opens the encrypted part of ``text``."""
+    keeps = Capability.METADATA in facts.capabilities
+    told = dict(metadata) if keeps else {CLUSTER_TAG: facts.uid}
+    untold = {} if keeps else dict(metadata)
+    if not facts.cloud_kind.starts_by_script:
+        return ServerContent(text, {**told, UNSEALING_KEY: key} if key else told)
+    made = sent_start.sent_start(sent_start.as_script(text, unsealing_key=key), secrets.start_key)
+    return ServerContent(made.script, told, made.sealed, untold)
 
 
 def machine_content(step: CreateMachine, facts: ClusterFacts) -> ServerContent:
@@ -114,7 +137,9 @@ def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets:
         peers=step.peers,
         pki=secrets.pki,
         token=secrets.token,
-        limit=facts.cloud_kind.user_data_limit,
+        limit=_UNLIMITED if facts.cloud_kind.starts_by_script else facts.cloud_kind.user_data_limit,
+        own_address=network_of(facts.cluster.spec.cloud, facts.capabilities).public_cards,
+        tells_range=Capability.METADATA not in facts.capabilities,
         pool=pool if node.role == "worker" else None,
         mtu=made.network_mtu,
         mirror=facts.account.image_mirror,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, padding, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -132,11 +132,20 @@ def _read(certificate: bytes) -> x509.Certificate:
     return x509.load_pem_x509_certificate(certificate) if pem else x509.load_der_x509_certificate(certificate)
 
 
-def ensure_ssh_key(folder: Path) -> tuple[Path, str]:
-    """(private key file, public key line) of the key that nodes are logged in to with."""
-    private_file, public_file = folder / "id_ed25519", folder / "id_ed25519.pub"
+#: Files of the keys that nodes are logged in to with; the second where a cloud takes no other kind.
+LOGIN_KEY, RSA_LOGIN_KEY = "id_ed25519", "id_rsa"
+
+
+def ensure_ssh_key(folder: Path, name: str = LOGIN_KEY) -> tuple[Path, str]:
+    """(private key file, public key line) of the key that nodes are logged in to with, or of another one. ``name``: the
+    file's."""
+    private_file, public_file = folder / name, folder / f"{name}.pub"
     if not public_file.exists():
-        key = ed25519.Ed25519PrivateKey.generate()
+        key = (
+            rsa.generate_private_key(public_exponent=65537, key_size=3072)
+            if name == RSA_LOGIN_KEY
+            else ed25519.Ed25519PrivateKey.generate()
+        )
         write_private(
             private_file,
             key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()),

@@ -56,7 +56,10 @@ class NodeFacts:
     after encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none.
 
     ``restores``: when the backup was made that the cluster begins with, empty for a new cluster. ``living``: the nodes whose
-    machines run already. ``emulated``: the minor version as which a control plane behaves, empty for its own."""
+    machines run already. ``emulated``: the minor version as which a control plane behaves, empty for its own.
+
+    ``own_address``: the machine gives itself its address. ``tells_range``: its Node says its pod range, because nobody else
+    does."""
 
     cluster: Cluster
     node: PlannedNode
@@ -72,6 +75,8 @@ class NodeFacts:
     restores: str = ""
     living: tuple[str, ...] = ()
     emulated: str = ""
+    own_address: bool = False
+    tells_range: bool = False
 
 
 def new_token() -> str:
@@ -107,6 +112,7 @@ def control_plane(
         api_address=facts.api_address,
         emulated=facts.emulated,
         signing=f"/etc/kubernetes/pki/{pki.SIGNING}" if pki.SIGNING in facts.pki.files else "",
+        tells_range=facts.tells_range,
     )
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
     for name, text in api_server.files(facts.cluster.spec, encryption_key=encryption_key).items():
@@ -191,7 +197,9 @@ def _patience(facts: NodeFacts) -> str:
 def worker(facts: NodeFacts) -> str:
     """User data of a worker."""
     endpoint = f"{facts.api_address}:{API_PORT}"
-    config = kubeadm.join_config(facts.node, facts.pool, token=facts.token, discovery_file=DISCOVERY)
+    config = kubeadm.join_config(
+        facts.node, facts.pool, token=facts.token, discovery_file=DISCOVERY, tells_range=facts.tells_range
+    )
     return _script(
         facts,
         {
@@ -239,6 +247,10 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
         "usr/local/lib/moyai/patiently": _data("patiently"),
         **own,
     }
+    if facts.own_address:
+        length = facts.cluster.spec.network.node_cidr.prefixlen
+        content["etc/systemd/system/moyai-address.service"] = _data("moyai-address.service")
+        content["usr/local/lib/moyai/own-address"] = _data("own-address", ADDRESS=f"{facts.node.address}/{length}")
     if virtual_address(facts.cluster.spec):
         content["etc/systemd/system/kubelet.service.d/20-moyai-connections.conf"] = _data(
             "kubelet-connections.conf", CONNECTIONS=" ".join(f"{name}={value}" for name, value in kubeadm.CONNECTIONS.items())
@@ -246,7 +258,8 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(tar_of(content)).decode()
-    always = ("moyai-kernel.service", "moyai-network.service", "moyai-policy-gate.service", "moyai-bootstrap.service")
+    before = ("moyai-address.service",) if facts.own_address else ()
+    always = (*before, "moyai-kernel.service", "moyai-network.service", "moyai-policy-gate.service", "moyai-bootstrap.service")
     started = " ".join((*always, *units))
     wants = "/etc/systemd/system/multi-user.target.wants"
     text = (

@@ -17,7 +17,7 @@ from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, Retriable
-from moyai.core.ids import POD_CIDR_KEY, ROLE_KEY, ZONE_LABEL
+from moyai.core.ids import POD_CIDR_KEY, POD_CIDR_LABEL, ROLE_KEY, ZONE_LABEL
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import UNINITIALIZED, Node, Taint, parse_node
@@ -164,7 +164,9 @@ def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) 
     spec: dict[str, Any] = {}
     if not node.provider_id:
         spec["providerID"] = provider_id
-    cidrs = [one.strip() for one in server.metadata.get(POD_CIDR_KEY, "").split(",") if one.strip()]
+    # on a cloud whose servers have no metadata, the machine itself says it when it registers
+    told = server.metadata.get(POD_CIDR_KEY, "") or node.labels.get(POD_CIDR_LABEL, "").replace("_", "/")
+    cidrs = [one.strip() for one in told.split(",") if one.strip()]
     if cidrs and not node.pod_cidrs:
         spec |= {"podCIDR": cidrs[0], "podCIDRs": cidrs}
     if node.uninitialized:

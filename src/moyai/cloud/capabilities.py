@@ -31,6 +31,7 @@ from typing import NoReturn, Protocol
 
 from moyai.cloud.credentials import Credentials, Reach
 from moyai.cloud.disks import Disks
+from moyai.cloud.entrances import Entrances
 from moyai.cloud.kind import CloudKind
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
@@ -61,6 +62,8 @@ class Capability(StrEnum):
     are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; the owner of an
     object can be read on every cloud (see above). ``METADATA``: a server shows all the metadata that it was made with, and
     single keys of it can be deleted; without it a server shows the cluster's alone. ``SNAPSHOTS``: of volumes.
+    ``PUBLIC_CARDS``: a machine can be made with a card in an external network, and a port without a machine leaves nothing in
+    the cloud. ``ENTRANCES``: see ``cloud.entrances``.
     """
 
     ROUTERS = "routers"
@@ -73,6 +76,12 @@ class Capability(StrEnum):
     TAGS = "tags"
     METADATA = "metadata of servers"
     SNAPSHOTS = "snapshots of volumes"
+    PUBLIC_CARDS = "public network cards"
+    ENTRANCES = "public addresses that lead to machines"
+
+
+#: What a cloud may have in the place of routers and floating IPs.
+ALTERNATIVES = frozenset({Capability.PUBLIC_CARDS, Capability.ENTRANCES})
 
 
 class CapabilityAbsent(Terminal):
@@ -383,3 +392,5 @@ class Cloud(Protocol):
     def quotas(self) -> Quotas: ...
     @property
     def tags(self) -> Tags: ...
+    @property
+    def entrances(self) -> Entrances: ...

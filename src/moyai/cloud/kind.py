@@ -109,6 +109,17 @@ class CloudKind(Protocol):
         ...
 
     @property
+    def starts_by_script(self) -> bool:
+        """Whether user data is a short script, which takes the rest of a machine's start from `up`; otherwise it is a boothook
+        of cloud-init, with all that the machine needs."""
+        ...
+
+    @property
+    def takes_rsa_keys(self) -> bool:
+        """Whether key pairs are of RSA alone."""
+        ...
+
+    @property
     def needs_tags(self) -> bool:
         """Whether the owner of an object is recorded in the cloud's tags alone, so that a cloud without them can hold no
         cluster."""

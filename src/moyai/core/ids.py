@@ -24,6 +24,8 @@ UNSEALING_KEY = "moyai.key"
 TOKEN_DESCRIPTION = "moyai: machines of this cluster join with it"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
+#: Label of a Node: the same, where servers have no metadata; ``_`` stands for ``/``.
+POD_CIDR_LABEL = "moyai.dev/pod-cidr"
 #: Server metadata: what the machine was made with, by which a plan knows one that is out of date.
 TEMPLATE_KEY = "moyai.template"
 #: Annotation of a Node that `up` removes: what was done to it before its machine goes, so that a removal that is called off can

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     KEY_PAIR = "key pair"
     CREDENTIAL = "credential"
     SERVER = "server"
+    #: A public address that leads to the API's port of control planes.
+    ENTRANCE = "entrance"
     LOAD_BALANCER = "load balancer"
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
@@ -51,6 +53,8 @@ class Kind(StrEnum):
     SECRET = "secret"
     #: The key that opens the encrypted part of a control plane's user data.
     UNSEALING_KEY = "unsealing key"
+    #: What a machine runs first, where its user data is too small for it.
+    START = "start"
     KUBECONFIG = "kubeconfig"
     #: The default StorageClass.
     STORAGE_CLASS = "storage class"

@@ -4,9 +4,9 @@ the network's id."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moyai.agent import manifests as agent
@@ -15,20 +15,21 @@ from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Server, Subnet
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
-from moyai.core.ids import MACHINE_KEY, POOL_KEY, REMOVAL_KEY, Role, cluster_tag
+from moyai.core.ids import MACHINE_KEY, POOL_KEY, REMOVAL_KEY, ROLE_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, KUBE_SYSTEM, NODES, VOLUMES
 from moyai.lifecycle.drain import is_stopped
 from moyai.lifecycle.host_address import towards
+from moyai.lifecycle.machine_notes import MachineNotes
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
 from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
 from moyai.plan.existing import GROUPS
-from moyai.plan.nodes import cluster_of_node
+from moyai.plan.nodes import CONTROL_PLANE_POOL, cluster_of_node, pool_of_node
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
 
 WORKERS = 8
@@ -58,12 +59,13 @@ def take(
     ask_login: bool = False,
     ask_sources: bool = False,
     answers: Answers = Answers(),
+    notes: MachineNotes | None = None,
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas.
 
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
     the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
-    ``answers``: what is not asked again.
+    ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
     """
     known = {name: answer for name, answer in vars(answers).items() if answer is not None}
     tag = cluster_tag(uid)
@@ -88,10 +90,11 @@ def take(
         asked = _ask(pool, everywhere, known=known)
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
+        keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
             {
-                **_of_capabilities(cloud, offered, name=name),
+                **_of_capabilities(cloud, offered, name=name, tag=tag),
                 **(
                     _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login) if up else _of_down(cloud, offered)
                 ),
@@ -113,6 +116,7 @@ def take(
         ports: dict[str, Port] = {port.id: port for port in got["tagged_ports"]}
         ports |= {port.id: port for listed in listed_ports for port in listed.result()}
         subnets = {subnet.id: subnet for listed in listed_subnets for subnet in listed.result()}
+    servers = tuple(got["servers"] if keeps else told_servers(got["servers"], cluster=name, notes=notes))
     return Observed(
         flavors=tuple(got.get("flavors", ())),
         zones=tuple(sorted(got.get("zones", ()))),
@@ -124,11 +128,12 @@ def take(
         groups=tuple(got["groups"]),
         rules=tuple(rules.result() if rules else ()),
         floating_ips=tuple(got.get("floating_ips", ())),
-        servers=tuple(one for one in got["servers"] if MACHINE_KEY not in one.metadata),
-        machines=tuple(one for one in got["servers"] if MACHINE_KEY in one.metadata),
+        servers=tuple(one for one in servers if MACHINE_KEY not in one.metadata),
+        machines=tuple(one for one in servers if MACHINE_KEY in one.metadata),
         volumes=tuple(got.get("volumes", ())),
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
+        entrance=got.get("entrance"),
         keypairs=tuple(got["keypairs"]),
         credentials={one.name: one.id for one in got.get("credentials", ())},
         credential_ends={one.name: one.expires for one in got.get("credentials", ()) if one.expires},
@@ -140,16 +145,29 @@ def take(
         login=got.get("login", OwnLogin()),
         sources_allowed=got.get("sources_allowed", True),
         needs_tags=cloud.kind.needs_tags,
+        starts_by_script=cloud.kind.starts_by_script,
     )
 
 
-def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str) -> dict[str, Callable[[], Any]]:
+def told_servers(servers: Iterable[Server], *, cluster: str, notes: MachineNotes | None) -> Iterator[Server]:
+    """Servers of a cloud that keeps no metadata, with what the notes know, and else with what their names say."""
+    for one in servers:
+        pool = pool_of_node(one.name, cluster)
+        known = notes.metadata(one.name) if notes else {}
+        if pool and not known:
+            known = {POOL_KEY: pool, ROLE_KEY: "control-plane" if pool == CONTROL_PLANE_POOL else "worker"}
+        yield replace(one, metadata={**known, **one.metadata})
+
+
+def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str, tag: str) -> dict[str, Callable[[], Any]]:
     """Lists of objects that only some clouds have."""
     calls: dict[str, Callable[[], Any]] = {}
     if Capability.ROUTERS in offered:
         calls["routers"] = cloud.routers.routers
     if Capability.FLOATING_IPS in offered:
         calls["floating_ips"] = cloud.addresses.floating_ips
+    if Capability.ENTRANCES in offered:
+        calls["entrance"] = lambda: cloud.entrances.entrance(name=keys.object_name(name, keys.ENTRANCE), tags=[tag])
     if Capability.CREDENTIALS in offered:
         calls["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
     return calls

@@ -13,7 +13,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from moyai.bootstrap.pki import LOGIN_KEY, RSA_LOGIN_KEY
 from moyai.core.errors import Terminal, UsageError
+from moyai.lifecycle.machine_notes import MachineNotes
 from moyai.lifecycle.record import Record
 from moyai.plan import keys
 from moyai.plan.machines_beside import machine_name
@@ -41,8 +43,9 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
 
 
 def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
-    """Workers and machines beside the cluster are reached through the control plane's floating address; a machine that a router
-    beside the cluster leads to, through that router as well. ``node``: as of ``ssh_command``."""
+    """Workers and machines beside the cluster are reached through the control plane's floating address, unless each machine has
+    a public one; a machine that a router beside the cluster leads to, through that router as well. ``node``: as of
+    ``ssh_command``."""
     if not _USER.fullmatch(user):
         raise UsageError(
             f"--user: {user!r} is no user's name", hint="should be letters, digits, '_', '.' or '-', a letter first"
@@ -52,9 +55,10 @@ def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` continues to build it")
     plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
+    login = record.folder / RSA_LOGIN_KEY
     common = [
         "-i",
-        _literal(record.folder / "id_ed25519"),
+        _literal(login if login.exists() else record.folder / LOGIN_KEY),
         "-o",
         "IdentitiesOnly=yes",
         "-o",
@@ -66,6 +70,9 @@ def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
         "-o",
         "LogLevel=ERROR",
     ]
+    if public := MachineNotes(record.folder).address(name):
+        # each machine is in the external network itself
+        return SshWay(user, public, (*common, "-o", f"HostKeyAlias={_alias(record, name)}"))
     virtual = cluster.spec.control_plane.virtual
     first = [*common, "-o", f"HostKeyAlias={_alias(record, plane)}"]
     if virtual:

@@ -18,6 +18,7 @@ from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.api_server import new_encryption_key
 from moyai.bootstrap.cluster_plan import plan_cluster
 from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, machine_content, server_content
+from moyai.bootstrap.sent_start import START_KEY
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
@@ -30,6 +31,8 @@ from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_data import MakeData
+from moyai.lifecycle.execute.starting import send_by_ssh
+from moyai.lifecycle.machine_notes import MachineNotes
 from moyai.lifecycle.mode_state import refuse_while_moving
 from moyai.lifecycle.observe import Answers
 from moyai.lifecycle.record import Record, locked
@@ -187,8 +190,10 @@ def look(
     version stay. ``upgrade``: one that is not on record yet. ``answers``: what the caller has asked the cloud already."""
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
-    if record:
-        recorded = replace(recorded, kubeconfig_life=kubeconfig_life(record.folder), now=clock.now())
+    notes = MachineNotes(record.folder) if record else None
+    if record and notes:
+        life = kubeconfig_life(record.folder)
+        recorded = replace(recorded, kubeconfig_life=life, now=clock.now(), unstarted=notes.unstarted())
     cluster = _carried_on(cluster, record) if record else cluster
     upgrade = upgrade or (record.upgrade if record else None)
     api = open_api(record) if record else None
@@ -205,6 +210,7 @@ def look(
             ask_login=not recorded.ready,
             ask_sources=not recorded.ready,
             answers=answers or Answers(),
+            notes=notes,
         )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()
@@ -274,7 +280,9 @@ def _carry_out(
         prepare(record, record.rotation)
     # all secrets of the machines' user data are on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
-    public_key = pki.ensure_ssh_key(record.folder)[1]
+    login = pki.RSA_LOGIN_KEY if cloud.kind.takes_rsa_keys else pki.LOGIN_KEY
+    public_key = pki.ensure_ssh_key(record.folder, login)[1]
+    start_key = pki.ensure_ssh_key(record.folder, START_KEY)[1] if cloud.kind.starts_by_script else ""
     encrypted = start.facts.cluster.spec.security.encryption_at_rest
     _ensure_secrets(record, token=not start.recorded.ready, encryption=encrypted and not start.recorded.ready)
     record.allocate({node.name: node.allocation for node in plan.nodes})
@@ -284,7 +292,8 @@ def _carry_out(
         record.seen(start.observed.kube.in_service)
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
-        return server_content(step, start.facts, made=made, secrets=secrets_of(record, authorities))
+        known = replace(secrets_of(record, authorities), start_key=start_key)
+        return server_content(step, start.facts, made=made, secrets=known)
 
     def render_machine(step: s.CreateMachine) -> ServerContent:
         return machine_content(step, start.facts)
@@ -293,13 +302,22 @@ def _carry_out(
         addon = next(one for one in start.facts.addons if one.name == name)
         return addon_manifests(addon, start.facts, made=made, secrets=secrets_of(record, authorities))
 
-    context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=plan.made, open_api=lambda: open_api(record))
+    context = execute.Context(
+        cloud,
+        record,
+        uid=record.uid,
+        clock=clock,
+        made=plan.made,
+        open_api=lambda: open_api(record),
+        machine_notes=MachineNotes(record.folder),
+    )
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
         execute.Removing(context),
         execute.Beside(context, render=render_machine),
         execute.Inside(context, authorities=authorities, manifests=manifests),
         execute.Waiting(context),
+        execute.Starting(context, send=send_by_ssh),
         *([execute.Restoring(context, data=data)] if data else []),
     )
 

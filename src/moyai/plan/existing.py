@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from moyai.cloud.entrances import Entrance
 from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
 from moyai.core.ids import Role, machine_tag
 from moyai.core.keys import Key
@@ -53,6 +54,7 @@ class Existing:
     networks: Mapping[str, Network] = field(default_factory=dict[str, Network])
     subnets: Mapping[str, Subnet] = field(default_factory=dict[str, Subnet])
     floating_ip: FloatingIP | None = None
+    entrance: Entrance | None = None
     key_pair: str = ""
     credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
     adopt: tuple[s.Adopt, ...] = ()
@@ -71,12 +73,14 @@ class Existing:
         ids |= {keys.machine_address(name): address.id for name, address in self.addresses.items()}
         if self.floating_ip is not None:
             ids[keys.FLOATING_IP] = self.floating_ip.id
+        if self.entrance is not None:
+            ids[keys.ENTRANCE] = self.entrance.id
         if self.key_pair:
             ids[keys.KEY_PAIR] = self.key_pair
         return Made(
             MappingProxyType(ids),
             network_mtu=(self.network.mtu if self.network else 0) or _DEFAULT_MTU,
-            api_address=self.floating_ip.address if self.floating_ip else "",
+            api_address=reached.address if (reached := self.floating_ip or self.entrance) else "",
         )
 
 
@@ -114,10 +118,17 @@ def find_existing(
     network = find(keys.NETWORK, observed.networks)
     subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
     groups: dict[Role, SecurityGroup | None] = {role: find(keys.security_group(role), observed.groups) for role in GROUPS}
-    ports = {name: find(keys.port(name), observed.ports) for name in (*nodes, *places)}
-    name = keys.unique_name(cluster, uid)
     further = {one: found for one in networks if (found := find(keys.network(one), observed.networks)) is not None}
-    inside = {one: [subnet for subnet in observed.subnets if subnet.network_id == net.id] for one, net in further.items()}
+    # where machines have cards in networks of others, these are called like the machine, too
+    own = {one.id for one in observed.networks if owns(uid, one)} | {one.id for one in (network, *further.values()) if one}
+    inside = [port for port in observed.ports if network is None or port.network_id in own]
+    ports = {name: find(keys.port(name), inside) for name in (*nodes, *places)}
+    subnet = find(keys.SUBNET, subnets)
+    if subnet is None and not observed.may_be_untagged:
+        # a cloud whose networks are made with their only subnet may have one name for both
+        subnet = next((one for one in subnets if owns(uid, one)), None)
+    name = keys.unique_name(cluster, uid)
+    cut = {one: [subnet for subnet in observed.subnets if subnet.network_id == net.id] for one, net in further.items()}
     addresses = {
         one.name: find(
             keys.machine_address(one.name),
@@ -129,7 +140,7 @@ def find_existing(
     }
     return Existing(
         network=network,
-        subnet=find(keys.SUBNET, subnets),
+        subnet=subnet,
         router=find(keys.ROUTER, observed.routers),
         groups={role: group for role, group in groups.items() if group is not None},
         ports={name: port for name, port in ports.items() if port is not None},
@@ -137,13 +148,14 @@ def find_existing(
         machines={server.name: server for server in observed.machines if server_owner(server) == uid},
         addresses={one: address for one, address in addresses.items() if address is not None},
         networks=further,
-        subnets={one: subnet for one in further if (subnet := find(keys.subnet(one), inside[one])) is not None},
+        subnets={one: subnet for one in further if (subnet := find(keys.subnet(one), cut[one])) is not None},
         floating_ip=find(
             keys.FLOATING_IP,
             observed.floating_ips,
             name=keys.api_address_description(uid),
             called=lambda item: item.description,
         ),
+        entrance=observed.entrance,
         key_pair=name if name in observed.keypairs else "",
         credentials={
             key: observed.credentials[credential]

@@ -15,6 +15,7 @@ from moyai.core.keys import Key, Kind
 NETWORK, SUBNET, ROUTER, ROUTES = Key(Kind.NETWORK), Key(Kind.SUBNET), Key(Kind.ROUTER), Key(Kind.ROUTES)
 GATEWAY, INTERFACE = Key(Kind.GATEWAY), Key(Kind.INTERFACE)
 FLOATING_IP, KEY_PAIR, KUBECONFIG = Key(Kind.FLOATING_IP), Key(Kind.KEY_PAIR), Key(Kind.KUBECONFIG)
+ENTRANCE = Key(Kind.ENTRANCE)
 #: kubeadm's configuration of the cluster, and the proxy of Services that kubeadm installs.
 KUBEADM_CONFIG, KUBE_PROXY = Key(Kind.CONFIG_MAP, "kubeadm-config"), Key(Kind.ADDON, "kube-proxy")
 #: kubeadm's public word of the cluster for machines that join; the Secrets of the cluster, and those with tokens of accounts.
@@ -48,6 +49,15 @@ def machine_address(machine: str) -> Key:
 
 def port(node: str) -> Key:
     return Key(Kind.PORT, node)
+
+
+def public_port(node: str) -> Key:
+    """The port of a node's card in an external network."""
+    return Key(Kind.PORT, f"{node}-public")
+
+
+def start(node: str) -> Key:
+    return Key(Kind.START, node)
 
 
 def virtual_port(cluster: str) -> Key:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.credentials import DIRECT, MAY_ISSUE, OwnLogin, Reach
+from moyai.cloud.entrances import Entrance
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Flavor,
@@ -150,7 +151,8 @@ class Observed:
 
     ``credential_ends``: name → when the credential ends, of those that do. ``login``: what the user's own login can
     do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
-    where that was asked for. ``needs_tags``: whether objects have their owner in tags alone. ``kube``: None when the cluster's
+    where that was asked for. ``needs_tags``: whether objects have their owner in tags alone. ``starts_by_script``: whether `up`
+    sends machines their start. ``entrance``: the cluster's own. ``kube``: None when the cluster's
     API did not answer, or there is none. ``in_use``: the same, for a removal alone.
     """
 
@@ -169,6 +171,7 @@ class Observed:
     volumes: tuple[Volume, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
+    entrance: Entrance | None = None
     keypairs: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])
     credential_ends: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
@@ -180,6 +183,7 @@ class Observed:
     login: OwnLogin = MAY_ISSUE
     sources_allowed: bool = True
     needs_tags: bool = False
+    starts_by_script: bool = False
     kube: KubeFacts | None = None
     in_use: KubeUse | None = None
 
@@ -217,6 +221,8 @@ class Recorded:
     whose machines were started so lately that they may still come by themselves. ``applied``: the control plane first answered
     so long ago that all add-ons have been applied.
 
+    ``unstarted``: nodes whose machines were made and have not run their start, which is kept for them.
+
     ``restores``: when the backup was made (ISO 8601) that the cluster is being made again from, and which knows less than the
     cloud may have; empty for any other cluster.
     """
@@ -235,6 +241,7 @@ class Recorded:
     joining: frozenset[str] = frozenset()
     applied: bool = False
     restores: str = ""
+    unstarted: frozenset[str] = frozenset()
 
     @property
     def kubeconfig_due(self) -> Life | None:

@@ -7,7 +7,8 @@ the API, and SSH to the control plane. NodePorts are opened by the cloud control
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.ids import Role
@@ -21,9 +22,11 @@ MARK = "moyai cluster: "
 _TCP_BUT_ETCD = ((1, 2378), (2382, 65535))
 
 
-def wanted_rules(spec: ClusterSpec, *, bare: bool = True) -> tuple[GroupRule, ...]:
-    """All rules that the cluster's groups have at its start. ``bare``: whether packets come with pods' addresses."""
-    rules = _rules(spec)
+def wanted_rules(spec: ClusterSpec, *, bare: bool = True, planes: Sequence[str] | None = None) -> tuple[GroupRule, ...]:
+    """All rules that the cluster's groups have at its start. ``bare``: whether packets come with pods' addresses. ``planes``:
+    addresses of the control planes, where machines have public cards: rules name ranges there instead of groups, and each
+    machine is logged in to by itself. The planes' addresses are known one by one, so that nobody else reaches etcd."""
+    rules = _rules(spec) if planes is None else _by_ranges(spec, planes)
     return tuple(rules if bare else (one for one in rules if one.rule.remote_cidr != str(spec.network.pod_cidr)))
 
 
@@ -61,6 +64,24 @@ def _machines(spec: ClusterSpec) -> Iterator[GroupRule]:
     if any(one.role == "bastion" for one in spec.machines):
         for cidr in spec.access.ssh_cidrs:
             yield _rule(machine, "SSH", protocol="tcp", ports=(22, 22), cidr=str(cidr))
+
+
+def _by_ranges(spec: ClusterSpec, planes: Sequence[str]) -> Iterator[GroupRule]:
+    machines = str(spec.network.node_cidr)
+    for cidr in spec.access.ssh_cidrs:
+        yield _rule("worker", "SSH", protocol="tcp", ports=(22, 22), cidr=str(cidr))
+    for one in _rules(spec):
+        if one.remote_role is None:
+            yield one
+        elif one.role == "control-plane" and one.remote_role == "control-plane":
+            yield from (_in_range(one, f"{address}/32") for address in planes if len(planes) > 1)
+        elif one.role == "control-plane" or one.remote_role == "worker":
+            # the range has the control planes as well
+            yield _in_range(one, machines)
+
+
+def _in_range(one: GroupRule, cidr: str) -> GroupRule:
+    return GroupRule(role=one.role, rule=replace(one.rule, remote_cidr=cidr))
 
 
 def _router(address: str) -> Iterator[GroupRule]:
@@ -112,4 +133,6 @@ def _identity(rule: SecurityGroupRule) -> tuple[object, ...]:
     # clouds answer "any address" as 0.0.0.0/0 or as nothing, depending on how it was asked
     any_source = rule.remote_cidr in (None, "0.0.0.0/0") and rule.remote_group_id is None
     cidr = "0.0.0.0/0" if any_source else rule.remote_cidr
+    if cidr and "/" not in cidr:
+        cidr = f"{cidr}/32"
     return (rule.group_id, rule.protocol, rule.port_min, rule.port_max, cidr, rule.remote_group_id)

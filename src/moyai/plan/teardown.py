@@ -100,6 +100,8 @@ class _Teardown:
         machines |= {server.id: self._machine(server, planes) for server in self.servers.values() if server.id not in machines}
         balancers = [self._delete(Kind.LOAD_BALANCER, lb.id, name=lb.name, after=planes) for lb in self._load_balancers()]
         addresses = self._floating_ips([*planes, *balancers])
+        if entrance := self.now.entrance:
+            self._delete(Kind.ENTRANCE, entrance.id, name=entrance.name)
         self._volumes(list(machines.values()), planes)
         ports = [
             self._delete(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moyai.cloud.capabilities import Capability
+from moyai.cloud.capabilities import ALTERNATIVES, Capability
 from tests.contract.site import Site
 
 
@@ -10,7 +10,9 @@ class Account:
     def test_the_adapter_is_what_the_others_were_promised(self, site: Site) -> None:
         assert site.cloud.account.project_id()
         assert site.cloud.account.region()
-        assert site.cloud.capabilities() | {Capability.TAGS} == frozenset(Capability), "without others the site cannot be built"
+        assert site.cloud.capabilities() | {Capability.TAGS} | ALTERNATIVES == frozenset(Capability), (
+            "without others the site cannot be built"
+        )
 
     def test_catalog_flavors_zones_and_quotas_are_read(self, site: Site) -> None:
         cloud = site.cloud

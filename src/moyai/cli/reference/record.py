@@ -31,7 +31,9 @@ file is therefore always complete.
 | `secrets.json` | secrets that cannot be read from the cloud again |
 | `kubeconfig` | the administrator's access to the cluster |
 | `pki/` | authorities (`ca`, `front-proxy-ca`, `etcd/ca`), and the key of service accounts (`sa.key`, `sa.pub`) |
-| `id_ed25519` | the private SSH key for all nodes |
+| `id_ed25519`, `id_rsa` | the private SSH key for all nodes; the second on a cloud that takes RSA keys only |
+| `id_start` | on a cloud that takes a small script as user data: the private SSH key that hands machines their start |
+| `machines/` | of each node, on such a cloud: its metadata, its public address, and its start until it has run it |
 | `known_hosts` | the SSH host keys that `moyai ssh` has seen |
 | `pause` | a request to pause the upgrade that is under way |
 | `restore/` | during a restore: the backup's snapshot of etcd, and the data that are made from it |

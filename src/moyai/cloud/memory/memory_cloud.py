@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from moyai.cloud.capabilities import (
+    ALTERNATIVES,
     AbsentPart,
     Addresses,
     Capability,
@@ -21,6 +22,7 @@ from moyai.cloud.capabilities import (
     Tags,
 )
 from moyai.cloud.disks import Disks
+from moyai.cloud.entrances import Entrances
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.memory.account import MemoryAccount, MemoryCredentials
 from moyai.cloud.memory.addresses import MemoryAddresses
@@ -65,7 +67,7 @@ class MemoryCloud:
         self._enter(Session(store), frozenset(capabilities), name=name)
 
     def _enter(self, session: Session, capabilities: frozenset[Capability], *, name: str) -> None:
-        self.name, self.store, self._capabilities = name, session.store, capabilities
+        self.name, self.store, self._capabilities = name, session.store, capabilities - ALTERNATIVES
         self.kind = MemoryKind()
         self.machines = MemoryMachines(session)
         self.networks = MemoryNetworks(session)
@@ -82,6 +84,7 @@ class MemoryCloud:
         )
         self.credentials = cast("Credentials", self._if_there(Capability.CREDENTIALS, MemoryCredentials, session=session))
         self.quotas = cast("Quotas", self._if_there(Capability.QUOTAS, MemoryQuotas, session=session))
+        self.entrances = cast("Entrances", AbsentPart(name, Capability.ENTRANCES))
         self.tags = cast("Tags", self._if_there(Capability.TAGS, MemoryTags, session=session))
 
     def capabilities(self) -> frozenset[Capability]:

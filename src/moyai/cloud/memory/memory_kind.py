@@ -63,6 +63,8 @@ class MemoryKind:
     needs_tags: bool = False
     guest_folders: tuple[str, ...] = ()
     user_data_limit: int = 65535
+    starts_by_script: bool = False
+    takes_rsa_keys: bool = False
 
     def cloud_name(self, uid: str, name: str) -> str:
         return name

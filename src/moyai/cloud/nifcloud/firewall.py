@@ -5,6 +5,9 @@ A group's id is its name in the cloud, and a rule's id is its content, since the
 - A group is changed by one call at a time, in this process, and the next waits until the last is applied.
 - A change whose reply was lost is read back before it is sent again.
 
+- A cluster in several zones has each group in each of them, with the same rules. They are one group here, whose id is the name
+  in the first zone, for whoever names the zones; a rule is listed once all of them have it.
+
 A group belongs to a zone, a server has one group, and what no rule lets in is refused. A rule cannot name its own group:
 traffic within a group is a rule for the range of its network.
 """
@@ -13,13 +16,13 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from moyai.cloud.model import SecurityGroup, SecurityGroupRule
 from moyai.cloud.nifcloud.error_codes import NoSuchObject
 from moyai.cloud.nifcloud.group_calls import GroupCalls, WireGroup, WireRule, plain_range
-from moyai.cloud.nifcloud.marks import DESCRIPTION_LENGTH, Mark, adopted, mark_of, read_mark, wire_name
+from moyai.cloud.nifcloud.marks import DESCRIPTION_LENGTH, Mark, adopted, mark_of, read_mark, wire_name, zonal_name
 from moyai.cloud.nifcloud.nifcloud_limits import GROUP_RULES, Terms
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.errors import Conflict, NotFound, QuotaExceeded, Terminal
@@ -47,23 +50,52 @@ class NifcloudFirewall:
     """``terms``: of the groups that it makes."""
 
     def __init__(self, wire: Wire, *, terms: Terms) -> None:
-        self._wire, self._zone = wire, terms.zone
+        self._wire, self._terms = wire, terms
         self._calls = GroupCalls(wire)
         self._lock = threading.Lock()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def security_groups(self, *, tag: str | None = None) -> list[SecurityGroup]:
-        found = [_shown(one) for one in self._calls.all()]
+        listed = self._calls.all()
+        found = [_shown(one) for one in listed if not (self._terms.others and _counterpart(one, listed))]
         return [one for one in found if tag is None or tag in one.tags]
 
     def create_security_group(self, *, name: str, description: str = "", tags: Sequence[str]) -> SecurityGroup:
         """The description has no room for words beside the owner: ``description`` is left out."""
         mark = mark_of(name, tags)
-        wanted, text = wire_name(mark), mark.text
-        made = self._wire.create(lambda: self._own(mark), lambda: self._calls.create(wanted, description=text, zone=self._zone))
-        return _shown(made)
+        made = [self._made(mark, place) for place in self._terms.places]
+        return _shown(made[0])
+
+    def _made(self, mark: Mark, place: str) -> WireGroup:
+        """The cluster's group in one zone."""
+        called = zonal_name(mark, place) if place in self._terms.others else wire_name(mark)
+
+        def own() -> WireGroup | None:
+            found = self._find(called)
+            if found is not None:
+                adopted(read_mark(found.description), mark, what=f"a firewall group {found.name}")
+            return found
+
+        return self._wire.create(own, lambda: self._calls.create(called, description=mark.text, zone=place))
 
     def delete_security_group(self, group_id: str) -> None:
+        # the first zone's goes last: by it the others are found
+        for name in reversed(self._zonal(group_id)):
+            self._delete(name)
+
+    def _zonal(self, group: str) -> list[str]:
+        """Names of a group and of its counterparts in further zones, itself first. A login without further zones, as the parts
+        inside a cluster have it, deals with each group by itself."""
+        if not self._terms.others:
+            return [group]
+        listed = self._calls.all()
+        found = next((one for one in listed if one.name == group), None)
+        mark = read_mark(found.description) if found else None
+        if found is None or mark is None or found.name != wire_name(mark):
+            return [group]
+        return [group, *(one.name for one in listed if one.name != group and read_mark(one.description) == mark)]
+
+    def _delete(self, group_id: str) -> None:
         with self._alone(group_id):
             found = self._find(group_id)
             if found is None:
@@ -78,10 +110,21 @@ class NifcloudFirewall:
                 return
 
     def security_group_rules(self, group_ids: Collection[str]) -> list[SecurityGroupRule]:
-        wanted = set(group_ids)
-        return [
-            _rule(one.name, rule, words=words) for one in self._calls.all() if one.name in wanted for rule, words in one.rules
-        ]
+        listed = self._calls.all()
+        found: list[SecurityGroupRule] = []
+        for one in (group for group in listed if group.name in set(group_ids)):
+            shared = self._of_all_zones(one, listed)
+            found += [_rule(one.name, rule, words=words) for rule, words in one.rules if shared is None or rule in shared]
+        return found
+
+    def _of_all_zones(self, group: WireGroup, listed: Sequence[WireGroup]) -> frozenset[WireRule] | None:
+        """The rules that a group's counterparts have; None where there are no further zones."""
+        mark = read_mark(group.description)
+        if mark is None or group.name != wire_name(mark) or not self._terms.others:
+            return None
+        others = {one.zone: one for one in listed if one.name != group.name and read_mark(one.description) == mark}
+        rules = [{rule for rule, _ in others[zone].rules} if zone in others else set[WireRule]() for zone in self._terms.others]
+        return frozenset(set[WireRule].intersection(*rules))
 
     def create_security_group_rules(self, rules: Sequence[SecurityGroupRule]) -> list[SecurityGroupRule]:
         groups = {rule.group_id for rule in rules}
@@ -91,6 +134,20 @@ class NifcloudFirewall:
             return []
         group = groups.pop()
         wanted = {wire_rule(rule): rule.description[:DESCRIPTION_LENGTH] for rule in rules}
+        for name in self._complete(group):
+            self._add(name, wanted)
+        return [_rule(group, rule, words=words) for rule, words in wanted.items()]
+
+    def _complete(self, group: str) -> list[str]:
+        """As ``_zonal``, after counterparts were made that a run which died has left out."""
+        found = self._find(group) if self._terms.others else None
+        mark = read_mark(found.description) if found else None
+        if found is not None and mark is not None and found.name == wire_name(mark):
+            for zone in self._terms.others:
+                self._made(mark, zone)
+        return self._zonal(group)
+
+    def _add(self, group: str, wanted: Mapping[WireRule, str]) -> None:
         with self._alone(group):
             has = {rule for rule, _ in self._at_rest(group).rules}
             missing = [(rule, words) for rule, words in wanted.items() if rule not in has]
@@ -101,10 +158,13 @@ class NifcloudFirewall:
             if missing:
                 new = {rule for rule, _ in missing}
                 self._applied(group, send=lambda: self._calls.authorize(group, missing), done=lambda now: new <= now)
-        return [_rule(group, rule, words=words) for rule, words in wanted.items()]
 
     def delete_security_group_rule(self, rule_id: str) -> None:
         group, rule = _read_id(rule_id)
+        for name in self._zonal(group):
+            self._remove(name, rule)
+
+    def _remove(self, group: str, rule: WireRule) -> None:
         with self._alone(group):
             try:
                 has = {one for one, _ in self._at_rest(group).rules}
@@ -152,11 +212,11 @@ class NifcloudFirewall:
     def _find(self, name: str) -> WireGroup | None:
         return next((one for one in self._calls.all() if one.name == name), None)
 
-    def _own(self, mark: Mark) -> WireGroup | None:
-        found = self._find(wire_name(mark))
-        if found is not None:
-            adopted(read_mark(found.description), mark, what=f"a firewall group {found.name}")
-        return found
+
+def _counterpart(group: WireGroup, listed: Sequence[WireGroup]) -> bool:
+    """Whether it is that of a further zone, and the first zone's is there."""
+    mark = read_mark(group.description)
+    return mark is not None and group.name != wire_name(mark) and any(one.name == wire_name(mark) for one in listed)
 
 
 def _shown(found: WireGroup) -> SecurityGroup:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.model import Address, Flavor, Power, Server
 from moyai.cloud.nifcloud.error_codes import NameTaken, NoSuchObject
+from moyai.cloud.nifcloud.group_calls import GroupCalls, WireGroup
 from moyai.cloud.nifcloud.instance_calls import InstanceCalls, NewInstance, NewNic, WireInstance
 from moyai.cloud.nifcloud.instance_states import evidence, power
 from moyai.cloud.nifcloud.instance_types import FLAVORS
 from moyai.cloud.nifcloud.key_names import KeyNames
-from moyai.cloud.nifcloud.marks import Mark, adopted, mark_of, read_mark, wire_name
+from moyai.cloud.nifcloud.marks import Mark, adopted, mark_of, read_mark, wire_name, zonal_name
 from moyai.cloud.nifcloud.nic_plans import GIVEN_NETWORKS, PUBLIC, read_plan, wire_network
 from moyai.cloud.nifcloud.nifcloud_limits import USER_DATA_BYTES, Terms
 from moyai.cloud.nifcloud.wire import Wire
@@ -42,7 +43,12 @@ class NifcloudMachines:
         return list(FLAVORS)
 
     def zones(self) -> list[str]:
-        return sorted(self._calls.zones())
+        offered = self._calls.zones()
+        if self._terms.whole_region:
+            return sorted(offered)
+        # the account's own one comes first
+        wanted = self._terms.places if self._terms.zone else offered[:1]
+        return sorted(one for one in wanted if one in offered)
 
     def servers(self, *, tag: str | None = None) -> list[Server]:
         found = [server_of(one) for one in self._calls.all()]
@@ -85,21 +91,44 @@ class NifcloudMachines:
         zone = zone or self._terms.zone
         if zone and zone not in (offered := self._calls.zones()):
             raise UsageError(f"NIFCLOUD has no zone {zone!r} that takes servers", hint=f"there are: {', '.join(offered)}")
+        other = zone if zone in self._terms.others else ""
+        group = next(iter(groups), "")
         wanted = NewInstance(
             name=wire_name(mark),
             description=mark.text,
             image=image_id,
             type=flavor_id,
             zone=zone,
-            group=next(iter(groups), ""),
+            group=self._zonal_group(group, other) if group and other else group,
             key_name=self._keys.wire_name(key_name) if key_name else "",
-            nics=tuple(NewNic(wire_network(one.network), "" if one.network in GIVEN_NETWORKS else _STATIC) for one in plans),
+            nics=tuple(
+                NewNic(wire_network(one.network, other), "" if one.network in GIVEN_NETWORKS else one.address or _STATIC)
+                for one in plans
+            ),
             public=any(one.network == PUBLIC for one in plans),
             accounting=self._terms.accounting,
             user_data=user_data,
         )
         made = self._wire.create(lambda: self._own(wanted.name, mark), lambda: self._calls.run(wanted))
         return server_of(made)
+
+    def _zonal_group(self, group: str, zone: str) -> str:
+        """The counterpart of a cluster's group in a further zone. A run that died before it made all of them is made up for;
+        its rules come with those of the group."""
+        calls = GroupCalls(self._wire)
+        found = next((one for one in calls.all() if one.name == group), None)
+        mark = read_mark(found.description) if found else None
+        if mark is None:
+            return group
+        name, text = zonal_name(mark, zone), mark.text
+
+        def own() -> WireGroup | None:
+            there = next((one for one in calls.all() if one.name == name), None)
+            if there is not None:
+                adopted(read_mark(there.description), mark, what=f"a firewall group {name}")
+            return there
+
+        return self._wire.create(own, lambda: calls.create(name, description=text, zone=zone)).name
 
     def _own(self, name: str, mark: Mark) -> WireInstance | None:
         """The server of this name. Raises Conflict where it is not the one that is wanted."""

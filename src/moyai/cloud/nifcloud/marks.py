@@ -91,6 +91,11 @@ def wire_name(mark: Mark) -> str:
     return cluster_code(mark.uid) + _hint(mark.name) + _base36(f"{mark.uid} {mark.name}", _DIGEST_LENGTH)
 
 
+def zonal_name(mark: Mark, zone: str) -> str:
+    """What the cloud calls the object's counterpart in a further zone: names are the account's."""
+    return wire_name(Mark(mark.uid, f"{mark.name} {zone}"))
+
+
 def adopted(found: Mark | None, wanted: Mark, *, what: str) -> None:
     """Raises Conflict where an object with the name of ``wanted`` is not that object. ``what``: of which kind, and its name."""
     if found != wanted:

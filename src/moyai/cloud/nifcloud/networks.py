@@ -5,6 +5,9 @@ NIFCLOUD has no network without a subnet, and no port without a machine. So a ne
 (``nic_plans``). Neither is in a list before it exists, and a process that dies between the two leaves nothing.
 
 The id of a cluster's LAN here is ``nic_plans.lan_id``, known before the LAN is made. Every other network has the API's own.
+
+A cluster in several zones has a LAN in each, which a private bridge joins. They are one network here: all of them have the
+same id, and its subnet is listed once there is one in each zone.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from moyai.cloud.model import Network, Port, PortUse, SourceAddress, Subnet
 from moyai.cloud.nifcloud.error_codes import NoSuchObject
 from moyai.cloud.nifcloud.instance_calls import InstanceCalls, WireInstance, WireNic
 from moyai.cloud.nifcloud.lan_calls import LanCalls, NewLan, WireLan
-from moyai.cloud.nifcloud.marks import Mark, adopted, mark_of, read_mark, wire_name
+from moyai.cloud.nifcloud.marks import Mark, adopted, mark_of, read_mark, wire_name, zonal_name
 from moyai.cloud.nifcloud.nic_plans import GIVEN_NETWORKS, PUBLIC, NicPlan, is_plan, lan_id, lan_mark, read_plan
 from moyai.cloud.nifcloud.nifcloud_limits import Terms
 from moyai.cloud.nifcloud.wire import Wire
@@ -36,35 +39,44 @@ class NifcloudNetworks:
 
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]:
         given = [Network(one, one, external=one == PUBLIC) for one in GIVEN_NETWORKS]
-        found = [*given, *(_network(one) for one in ([] if external else self._lans.all()))]
+        own = {network.id: network for network in (_network(one) for one in ([] if external else self._lans.all()))}
+        found = [*given, *own.values()]
         return [one for one in found if external in (None, one.external) and (tag is None or tag in one.tags)]
 
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network:
         """Makes nothing yet. Raises Conflict where the name that it will have is taken."""
         mark = mark_of(name, tags)
-        found = self._own(mark)
-        return _network(found) if found else Network(lan_id(mark), name, tags=mark.tags)
+        found = [one for place in self._terms.places if (one := self._own(mark, place))]
+        return _network(found[0]) if found else Network(lan_id(mark), name, tags=mark.tags)
 
     def delete_network(self, network_id: str) -> None:
-        found = self._find(network_id)
-        if found is None:
-            return
-        if read_mark(found.description) is None:
-            raise Conflict(f"private LAN {found.name or found.id} is not moyai's", object_id=network_id)
-        if found.users:
-            raise Conflict(f"private LAN {found.name} is in use by {', '.join(found.users)}", object_id=network_id)
+        for found in self._all(network_id):
+            if read_mark(found.description) is None:
+                raise Conflict(f"private LAN {found.name or found.id} is not moyai's", object_id=network_id)
+            if found.users:
+                raise Conflict(f"private LAN {found.name} is in use by {', '.join(found.users)}", object_id=network_id)
+        for found in self._all(network_id):
+            self._delete(found)
+
+    def _delete(self, lan: WireLan) -> None:
+        def gone() -> bool:
+            return all(one.id != lan.id for one in self._lans.all())
+
         try:
-            self._wire.settle(lambda: self._lans.delete(found.id), lambda: self._find(network_id) is None)
+            self._wire.settle(lambda: self._lans.delete(lan.id), gone)
         except NoSuchObject:
             return
-
-        def gone() -> bool | NotYet:
-            return True if self._find(network_id) is None else NotYet(f"private LAN {found.name} to go")
-
-        self._wire.wait(gone, seconds=_LAN_SECONDS)
+        self._wire.wait(lambda: gone() or NotYet(f"private LAN {lan.name} to go"), seconds=_LAN_SECONDS)
 
     def subnets(self, *, tag: str | None = None, network_id: str | None = None) -> list[Subnet]:
-        found = [_subnet(one) for one in self._lans.all()]
+        listed = self._lans.all()
+        whole: dict[str, Subnet] = {}
+        for one in map(_subnet, listed):
+            zones = {lan.zone for lan in listed if _network(lan).id == one.network_id}
+            # a run that died may have made it in some of the zones
+            if lan_mark(one.id) is None or zones >= set(self._terms.others):
+                whole[one.id] = one
+        found = whole.values()
         return [one for one in found if network_id in (None, one.network_id) and (tag is None or tag in one.tags)]
 
     def create_subnet(
@@ -83,16 +95,22 @@ class NifcloudNetworks:
         mark = lan_mark(network_id)
         if mark is None or mark.tags != tuple(tags):
             raise Terminal(f"private LAN {network_id} has its subnet, and takes no other", object_id=network_id)
-        wanted = NewLan(wire_name(mark), mark.text, str(ip_network(cidr)), self._terms.zone, self._terms.accounting)
-        made = self._wire.create(lambda: self._own(mark), lambda: self._lans.create(wanted))
+        made = [self._made(mark, place, cidr=cidr) for place in self._terms.places]
+        return _subnet(made[0])
+
+    def _made(self, mark: Mark, place: str, *, cidr: str) -> WireLan:
+        """The cluster's LAN in one zone."""
+        wanted = NewLan(self._called(mark, place), mark.text, str(ip_network(cidr)), place, self._terms.accounting)
+        made = self._wire.create(lambda: self._own(mark, place), lambda: self._lans.create(wanted))
         if ip_network(made.cidr) != ip_network(cidr):
-            raise Conflict(f"private LAN {made.name} has the range {made.cidr}, and {cidr} is asked for", object_id=network_id)
+            where = lan_id(mark)
+            raise Conflict(f"private LAN {made.name} has the range {made.cidr}, and {cidr} is asked for", object_id=where)
 
         def available() -> WireLan | NotYet:
-            found = self._own(mark)
+            found = self._own(mark, place)
             return found if found and found.state == "available" else NotYet(f"private LAN {wanted.name} to be available")
 
-        return _subnet(self._wire.wait(available, seconds=_LAN_SECONDS))
+        return self._wire.wait(available, seconds=_LAN_SECONDS)
 
     def delete_subnet(self, subnet_id: str) -> None:
         self.delete_network(subnet_id)
@@ -196,22 +214,28 @@ class NifcloudNetworks:
 
     # ---- LANs by names and by ids
 
-    def _own(self, mark: Mark) -> WireLan | None:
-        """Raises Conflict where the name is somebody else's."""
-        name = wire_name(mark)
+    def _called(self, mark: Mark, place: str) -> str:
+        return zonal_name(mark, place) if place in self._terms.others else wire_name(mark)
+
+    def _own(self, mark: Mark, place: str) -> WireLan | None:
+        """The cluster's LAN in a zone. Raises Conflict where its name is somebody else's."""
+        name = self._called(mark, place)
         found = next((one for one in self._lans.all() if one.name == name), None)
         if found is not None:
             adopted(read_mark(found.description), mark, what=f"a private LAN {name}")
         return found
 
     def _find(self, network_id: str) -> WireLan | None:
-        return next((one for one in self._lans.all() if network_id in (one.id, _network(one).id)), None)
+        return next(iter(self._all(network_id)), None)
+
+    def _all(self, network_id: str) -> list[WireLan]:
+        return [one for one in self._lans.all() if network_id in (one.id, _network(one).id)]
 
 
 def _network(found: WireLan) -> Network:
     mark = read_mark(found.description)
     # somebody may have written our description at a LAN of another name
-    if mark is None or wire_name(mark) != found.name:
+    if mark is None or found.name not in (wire_name(mark), zonal_name(mark, found.zone)):
         return Network(found.id, found.name or found.id, (found.id,))
     return Network(lan_id(mark), mark.name, (lan_id(mark),), tags=mark.tags)
 

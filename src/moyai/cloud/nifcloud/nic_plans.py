@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moyai.cloud.nifcloud.marks import Mark, wire_name
+from moyai.cloud.nifcloud.marks import Mark, wire_name, zonal_name
 from moyai.core.errors import NotFound
 
 _BEGIN = "nic"
@@ -67,7 +67,10 @@ def lan_mark(network_id: str) -> Mark | None:
     return Mark(uid, name) if begin == "lan" and dot else None
 
 
-def wire_network(network_id: str) -> str:
-    """What the API calls the network: an id (``net-…``), or a private LAN's name."""
+def wire_network(network_id: str, zone: str = "") -> str:
+    """What the API calls the network: an id (``net-…``), or a private LAN's name. ``zone``: that of its counterpart, where it
+    is not the first."""
     mark = lan_mark(network_id)
-    return wire_name(mark) if mark else network_id
+    if mark is None:
+        return network_id
+    return zonal_name(mark, zone) if zone else wire_name(mark)

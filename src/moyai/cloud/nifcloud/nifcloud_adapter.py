@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moyai.cloud.adapter import UnknownCloud
@@ -29,7 +29,7 @@ _NAME = "nifcloud"
 _SLOT = re.compile(r"SCSI \(0:(\d+)\)")
 #: Where machines of VMware have their first SCSI adapter on the PCI bus: paravirtual ones, then others.
 _SCSI_ADAPTERS = ("0000:03:00.0", "0000:0b:00.0", "0000:13:00.0", "0000:00:10.0")
-_KEYS = ("region", "zone", "accounting", "endpointURL", "ca")
+_KEYS = ("region", "zone", "zones", "accounting", "endpointURL", "ca")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class NifcloudAdapter(NifcloudKind):
         if not place.endpoint_url:
             endpoint(region)
         key = find_access_key(os.environ, home_folder())
-        terms = _terms(options.get("zone", ""), options.get("accounting", ""))
-        return NifcloudCloud(Sdk(place, key), place, name=name or _NAME, terms=terms)
+        terms = _placed(_terms(options.get("zone", ""), options.get("accounting", "")), options.get("zones", ""))
+        return NifcloudCloud(Sdk(place, key), place, name=name or _NAME, terms=terms, key=key)
 
     def read_login(self, section: Mapping[str, str | None]) -> NifcloudLogin:
         return NifcloudLogin(parse_section(LOGIN_SECTION, NifcloudKeys, raw=section))
@@ -82,8 +82,9 @@ class NifcloudAdapter(NifcloudKind):
         place = ApiPlace(keys.region, keys.endpoint_url, keys.ca_file)
         if not place.endpoint_url:
             endpoint(keys.region)
-        sdk = Sdk(place, AccessKey(keys.access_key_id, keys.secret_access_key))
-        return NifcloudCloud(sdk, place, name=f"{_NAME}:{keys.region}", terms=_terms(keys.zone, keys.accounting))
+        key = AccessKey(keys.access_key_id, keys.secret_access_key)
+        terms = _terms(keys.zone, keys.accounting)
+        return NifcloudCloud(Sdk(place, key), place, name=f"{_NAME}:{keys.region}", terms=terms, key=key)
 
     def guest(self) -> NifcloudGuest:
         return NifcloudGuest()
@@ -93,6 +94,16 @@ def _terms(zone: str, accounting: str) -> Terms:
     if accounting and accounting not in ACCOUNTING:
         raise UsageError(f"NIFCLOUD has no accounting {accounting!r}", hint=f"there are: {', '.join(ACCOUNTING)}")
     return Terms(zone, ACCOUNTING[accounting]) if accounting else Terms(zone)
+
+
+def _placed(terms: Terms, zones: str) -> Terms:
+    """``zones``: joined by ``+``, the first one that of ``zone``, unless this names another one of them."""
+    named = [one for one in zones.split("+") if one]
+    first = terms.zone or (named[0] if named else "")
+    if named and first not in named:
+        raise UsageError(f"zone: {first!r}, should be one of zones: {', '.join(named)}")
+    others = tuple(dict.fromkeys(one for one in named if one != first))
+    return replace(terms, zone=first, others=others, whole_region=False)
 
 
 def read_name(name: str | None) -> dict[str, str]:

@@ -78,6 +78,9 @@ class NifcloudKind:
     needs_tags = False
     guest_folders: tuple[str, ...] = ()
     user_data_limit = USER_DATA_BYTES
+    #: Images run a script, and no cloud-init reads user data.
+    starts_by_script = True
+    takes_rsa_keys = True
 
     def cloud_name(self, uid: str, name: str) -> str:
         mark = Mark(uid, name)

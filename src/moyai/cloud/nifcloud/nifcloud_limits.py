@@ -28,10 +28,21 @@ ACCOUNTING = {"monthly": "1", "hourly": "2"}
 @dataclass(frozen=True)
 class Terms:
     """On which terms things are made that name none themselves. ``zone`` empty: the account's default one. ``accounting``: the
-    API's number, 1 by the month, 2 by the hour."""
+    API's number, 1 by the month, 2 by the hour.
+
+    ``others``: further zones, whose private LANs a private bridge joins with that of ``zone``. What belongs to a zone and is
+    the cluster's in all of them (private LANs, firewall groups) is made in each. ``whole_region``: servers may be in any zone;
+    otherwise in these alone."""
 
     zone: str = ""
     accounting: str = ACCOUNTING["hourly"]
+    others: tuple[str, ...] = ()
+    whole_region: bool = True
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The zones; an empty one is the account's default."""
+        return (self.zone, *self.others)
 
 
 @dataclass(frozen=True)

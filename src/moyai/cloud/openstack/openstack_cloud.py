@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from moyai.cloud.capabilities import Capability
+from typing import cast
+
+from moyai.cloud.capabilities import AbsentPart, Capability
+from moyai.cloud.entrances import Entrances
 from moyai.cloud.openstack.cinder import CinderDisks
 from moyai.cloud.openstack.glance import GlanceImages
 from moyai.cloud.openstack.keystone import KeystoneAccount, KeystoneCredentials
@@ -40,6 +43,8 @@ class OpenStackCloud:
         self.load_balancers = OctaviaLoadBalancers(session)
         self.credentials = KeystoneCredentials(session)
         self.account = KeystoneAccount(session)
+        # floating IPs and Octavia's load balancers do more
+        self.entrances = cast("Entrances", AbsentPart(session.name, Capability.ENTRANCES))
         self.quotas = OpenStackQuotas(session, self.machines)
         self.survey = OpenStackSurvey(session, lambda: self.credentials.credentials(name_prefix=""))
 

@@ -18,6 +18,8 @@ class OpenStackKind:
     guest_folders = ("/run/cloud-init",)
     #: Nova's.
     user_data_limit = 65535
+    starts_by_script = False
+    takes_rsa_keys = False
 
     def cloud_name(self, uid: str, name: str) -> str:
         return name

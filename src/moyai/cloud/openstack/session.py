@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from moyai.cloud.capabilities import Capability, CapabilityAbsent
+from moyai.cloud.capabilities import ALTERNATIVES, Capability, CapabilityAbsent
 from moyai.cloud.openstack.answers import next_page, request_id, retry_after
 from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
@@ -113,7 +113,7 @@ class CloudSession:
         absent = {capability for service, capability in CAPABILITIES.items() if not self.offers(service)}
         extensions = self.service("network").extensions() if self.offers("network") else frozenset[str]()
         absent |= {capability for capability, extension in EXTENSIONS.items() if extension not in extensions}
-        return frozenset(set(Capability) - absent)
+        return frozenset(set(Capability) - absent - ALTERNATIVES)
 
     def require(self, capability: Capability) -> None:
         """Raises CapabilityAbsent where Neutron lacks the extension on which the capability stands."""

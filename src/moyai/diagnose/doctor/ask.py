@@ -43,7 +43,14 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
         asked: dict[str, Future[Any]] = {name: pool.submit(call) for name, call in calls.items()}
         asked |= {"networks": networks, "external": external}
         answers = {name: _answer(one) for name, one in asked.items()}
-        return CloudSurvey(name=cloud.name, now=clock.now(), needs_tags=cloud.kind.needs_tags, **answers)
+        kind = cloud.kind
+        return CloudSurvey(
+            name=cloud.name,
+            now=clock.now(),
+            needs_tags=kind.needs_tags,
+            starts_by_script=kind.starts_by_script,
+            **answers,
+        )
 
 
 def _answer(asked: Future[T]) -> T | Unknown:

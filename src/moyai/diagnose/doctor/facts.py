@@ -28,13 +28,14 @@ class External:
 
 @dataclass(frozen=True)
 class CloudSurvey:
-    """``now``: when the cloud was asked. ``needs_tags``: the kind's (``CloudKind``). ``volume_zones``, ``volume_types`` and
-    ``providers`` are empty on a cloud without the capability. ``clock_ahead``: in seconds, None where the cloud does not
-    report its time."""
+    """``now``: when the cloud was asked. ``needs_tags``, ``starts_by_script``: the kind's (``CloudKind``).
+    ``volume_zones``, ``volume_types`` and ``providers`` are empty on a cloud without the capability. ``clock_ahead``: in
+    seconds, None where the cloud does not report its time."""
 
     name: str
     now: datetime
     needs_tags: bool
+    starts_by_script: bool
     login: OwnIdentity | Unknown
     own_login: OwnLogin | Unknown
     services: tuple[CloudService, ...] | Unknown

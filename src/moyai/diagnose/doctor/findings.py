@@ -51,7 +51,11 @@ def findings(facts: CloudSurvey) -> list[Finding]:
         *_told("login", facts.login, found=lambda login: _login(login, facts.now)),
         *_told("controllers' logins", facts.own_login, found=_own_login),
         *_told("services", facts.services, found=_services),
-        *_told("capabilities", facts.capabilities, found=lambda offered: _capabilities(offered, needs_tags=facts.needs_tags)),
+        *_told(
+            "capabilities",
+            facts.capabilities,
+            found=lambda offered: _capabilities(offered, needs_tags=facts.needs_tags, starts_by_script=facts.starts_by_script),
+        ),
         *_told("networks", facts.features, found=_features),
         *_told("external networks", facts.external, found=_external),
         *_told("quotas", facts.quotas, found=_quotas),
@@ -100,11 +104,23 @@ def _services(services: Iterable[CloudService]) -> Iterator[Finding]:
             yield Finding(one.name, State.OK, f"{one.versions or 'version not reported'} at {one.address}")
 
 
-def _capabilities(offered: frozenset[Capability], *, needs_tags: bool) -> Iterator[Finding]:
+#: Capability → the one that takes its place, and how.
+_INSTEAD: Mapping[Capability, tuple[Capability, str]] = {
+    Capability.ROUTERS: (Capability.PUBLIC_CARDS, "each machine has a card in the external network"),
+    Capability.FLOATING_IPS: (Capability.ENTRANCES, "an address of the cloud's leads to the API"),
+}
+
+
+def _capabilities(offered: frozenset[Capability], *, needs_tags: bool, starts_by_script: bool) -> Iterator[Finding]:
     costs = _WITHOUT if needs_tags else {**_WITHOUT, Capability.TAGS: _OTHER_MARKS}
+    instead = {one: words for one, (other, words) in _INSTEAD.items() if other in offered}
+    if starts_by_script:
+        instead[Capability.METADATA] = "`up` sends machines their start over SSH"
     for capability, cost in costs.items():
         if capability in offered:
             yield Finding(capability.value, State.OK, "the cloud has them")
+        elif capability in instead:
+            yield Finding(capability.value, State.OK, f"the cloud has none: {instead[capability]} instead")
         else:
             yield Finding(capability.value, State.MISSING, "the cloud has none", cost)
 

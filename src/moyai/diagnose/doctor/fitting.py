@@ -78,6 +78,7 @@ def _observed(facts: CloudSurvey, kind: CloudKind) -> Observed:
         login=_known(facts.own_login),
         sources_allowed=Feature.SOURCE_ADDRESSES in _known(facts.features),
         needs_tags=kind.needs_tags,
+        starts_by_script=kind.starts_by_script,
     )
 
 

@@ -19,6 +19,7 @@ from moyai.lifecycle.execute.making import Making
 from moyai.lifecycle.execute.removing import Removing
 from moyai.lifecycle.execute.restoring import Restoring
 from moyai.lifecycle.execute.rotating import Rotating
+from moyai.lifecycle.execute.starting import Starting
 from moyai.lifecycle.execute.waiting import Waiting
 from moyai.plan.graph import Plan
 from moyai.plan.steps import Step
@@ -34,6 +35,7 @@ __all__ = [
     "Removing",
     "Restoring",
     "Rotating",
+    "Starting",
     "Waiting",
     "carry_out",
     "table",

@@ -19,6 +19,7 @@ from moyai.core.keys import Key
 from moyai.core.progress import Progress
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle.clusters import no_kubeconfig
+from moyai.lifecycle.machine_notes import MachineNotes
 from moyai.lifecycle.record import Record
 from moyai.plan.graph import Made
 from moyai.plan.steps import Step
@@ -39,7 +40,8 @@ def handles(kind: type[S], call: Callable[[S, Progress], None]) -> tuple[type[St
 
 
 class Context:
-    """``record`` is None where nothing is kept. ``open_api``: the cluster's API, None while no kubeconfig is there."""
+    """``record`` and ``machine_notes`` are None where nothing is kept. ``open_api``: the cluster's API, None
+    while no kubeconfig is there."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Context:
         clock: Clock,
         made: Made | None = None,
         open_api: Callable[[], KubeApi | None] = lambda: None,
+        machine_notes: MachineNotes | None = None,
     ) -> None:
         self.cloud = cloud
         self.record = record
@@ -58,6 +61,7 @@ class Context:
         self.clock = clock
         self.abort = threading.Event()
         self.notes: list[str] = []
+        self.machine_notes = machine_notes
         self._open_api = open_api
         self._api: KubeApi | None = None
         start = made or Made()

@@ -36,6 +36,7 @@ class Making:
     def __init__(self, context: Context, *, public_key: str, render: Render) -> None:
         self._context, self._cloud, self._tags = context, context.cloud, context.tags
         self._public_key, self._render = public_key, render
+        self._contents: dict[str, ServerContent] = {}
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
         return dict(
@@ -48,6 +49,9 @@ class Making:
                 handles(s.CreateGroup, self._group),
                 handles(s.SetRules, self._rules),
                 handles(s.CreatePort, self._port),
+                handles(s.CreatePublicPort, self._public_port),
+                handles(s.CreateEntrance, self._entrance),
+                handles(s.LeadEntrance, self._lead),
                 handles(s.ReserveAddress, self._reserve),
                 handles(s.SetSendFrom, self._send_from),
                 handles(s.AddRoutes, self._routes),
@@ -135,6 +139,20 @@ class Making:
             step.key, node.name, address=node.address, groups=groups, send_from=step.send_from, network=node.network
         )
 
+    def _public_port(self, step: s.CreatePublicPort, _: Progress) -> None:
+        group = self._context.id(keys.security_group(step.node.role))
+        self._create(
+            step.key,
+            step.key.name,
+            call=lambda: self._cloud.networks.create_port(
+                name=step.key.name,
+                network_id=step.network_id,
+                subnet_id="",
+                security_group_ids=[group],
+                tags=self._tags,
+            ),
+        )
+
     def _reserve(self, step: s.ReserveAddress, _: Progress) -> None:
         self._create_port(step.key, step.name, address=step.address)
 
@@ -175,6 +193,15 @@ class Making:
         )
         self._context.keep(step.key, made.id, api_address=made.address)
 
+    def _entrance(self, step: s.CreateEntrance, _: Progress) -> None:
+        self._context.intend(step.key, step.name)
+        made = self._cloud.entrances.create_entrance(name=step.name, port=step.port, tags=self._tags)
+        self._context.keep(step.key, made.id, name=step.name, api_address=made.address)
+
+    def _lead(self, step: s.LeadEntrance, _: Progress) -> None:
+        servers = [self._context.id(keys.server(name)) for name in step.nodes]
+        self._cloud.entrances.lead_to(self._context.id(step.key), servers)
+
     def _attach(self, step: s.AttachFloatingIP, _: Progress) -> None:
         address, port = self._context.id(step.key), self._context.id(keys.port(step.node))
         retry_while_busy(lambda: self._cloud.addresses.associate_floating_ip(address, port), self._context.clock)
@@ -214,7 +241,8 @@ class Making:
     # ---- machines
 
     def _server(self, step: s.CreateServer, _: Progress) -> None:
-        node, content = step.node, self._render(step, self._context.made)
+        node, content = step.node, self._content(step)
+        ports = [keys.port(node.name), *([keys.public_port(node.name)] if step.public else [])]
         self._context.await_node(node.name)
         self._create(
             step.key,
@@ -223,7 +251,7 @@ class Making:
                 name=node.name,
                 image_id=step.image_id,
                 flavor_id=step.flavor_id,
-                port_ids=[self._context.id(keys.port(node.name))],
+                port_ids=[*map(self._context.id, ports)],
                 user_data=content.user_data,
                 zone=node.zone,
                 key_name=self._context.id(keys.KEY_PAIR),
@@ -231,6 +259,16 @@ class Making:
                 tags=self._tags,
             ),
         )
+
+    def _content(self, step: s.CreateServer) -> ServerContent:
+        """The same one if the step is run again: the cloud may have begun to make the machine, and knows its start by a digest.
+        What the cloud cannot keep is on disk before the machine is asked for."""
+        name = step.node.name
+        if name not in self._contents:
+            content = self._contents[name] = self._render(step, self._context.made)
+            if self._context.machine_notes is not None and (content.start or content.untold):
+                self._context.machine_notes.keep(name, metadata=content.untold, start=content.start)
+        return self._contents[name]
 
     def _start(self, step: s.StartServer, _: Progress) -> None:
         self._context.await_node(step.key.name)

@@ -84,6 +84,7 @@ class Removing:
             Kind.VOLUME: cloud.disks.delete_volume,
             Kind.SNAPSHOT: cloud.disks.delete_snapshot,
             Kind.LOAD_BALANCER: cloud.load_balancers.delete,
+            Kind.ENTRANCE: cloud.entrances.delete_entrance,
         }
         if step.kind is Kind.VOLUME:
             self._leave_servers(identity, name=step.name)

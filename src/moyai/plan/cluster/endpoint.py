@@ -2,8 +2,9 @@
 floating IP; on the machines' network it is the address of the only control plane, or a virtual one that control planes take in
 turns.
 
-Another way (a listener of the cloud's load balancer, balancers of our own, a public address on the machine itself) is another
-class here, and one more case of ``endpoint_of``. It says which steps make it, what a control plane's machine must know before
+Where a cloud has no floating IPs, it is an entrance: a public address of the cloud's that leads to the control planes.
+Another way (balancers of our own, a public address on the machine itself) is another class here, and one more case of
+``endpoint_of``. It says which steps make it, what a control plane's machine must know before
 it is made, and what must be done before anybody can reach the API.
 """
 
@@ -21,6 +22,7 @@ from moyai.plan.cluster.network import MachineNetwork
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.graph import Made
 from moyai.plan.nodes import PlannedNode, virtual_address
+from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster
 
 
@@ -67,12 +69,7 @@ class FloatingIPEndpoint:
             # a cloud attaches it only where the network leads out
             after = (s.created(keys.FLOATING_IP), s.created(keys.port(self.node)), *network.leads_out())
             yield s.AttachFloatingIP(key=keys.FLOATING_IP, after=after, node=self.node)
-        due = now.recorded.kubeconfig_due
-        if found is None or found.address != now.recorded.api_address:
-            moved = "the API gets another address" if now.recorded.api_address else ""
-            yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=(s.created(keys.FLOATING_IP),), why=moved)
-        elif due is not None:
-            yield s.WriteKubeconfig(key=keys.KUBECONFIG, why=f"its certificate ends on {due.end_day}")
+        yield from _kubeconfig(now, found.address if found else "", made=s.created(keys.FLOATING_IP))
 
     def known_by(self) -> tuple[s.StepId, ...]:
         return (s.created(keys.FLOATING_IP),)
@@ -104,9 +101,50 @@ class VirtualEndpoint(FloatingIPEndpoint):
         return (*super().names(made), self.inside)
 
 
+@dataclass(frozen=True)
+class EntranceEndpoint:
+    """``nodes``: all control planes. ``inside``: the address of the only one, or the virtual one, which is below all addresses
+    of nodes: the plan gives it to nobody else."""
+
+    nodes: tuple[str, ...]
+    inside: str
+
+    def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
+        found = now.existing.entrance
+        if found is None:
+            name = keys.object_name(now.cluster.name, keys.ENTRANCE)
+            yield s.CreateEntrance(key=keys.ENTRANCE, name=name, port=API_PORT)
+        servers = {name: server.id for name, server in now.existing.servers.items() if name in self.nodes and now.lives(name)}
+        if found is None or len(servers) < len(self.nodes) or found.server_ids != frozenset(servers.values()):
+            made = (s.created(keys.server(name)) for name in self.nodes)
+            yield s.LeadEntrance(key=keys.ENTRANCE, after=(s.created(keys.ENTRANCE), *made), nodes=self.nodes)
+        yield from _kubeconfig(now, found.address if found else "", made=s.created(keys.ENTRANCE))
+
+    def known_by(self) -> tuple[s.StepId, ...]:
+        return (s.created(keys.ENTRANCE),)
+
+    def reachable_by(self) -> tuple[s.StepId, ...]:
+        return (*self.known_by(), s.StepId(s.Verb.SET, keys.ENTRANCE), s.StepId(s.Verb.WRITE, keys.KUBECONFIG))
+
+    def names(self, made: Made) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((made.api_address, self.inside)))
+
+
+def _kubeconfig(now: Situation, address: str, *, made: s.StepId) -> Iterator[s.Step]:
+    """``address``: that the API has, empty for none yet. ``made``: what gives it one."""
+    due = now.recorded.kubeconfig_due
+    if not address or address != now.recorded.api_address:
+        moved = "the API gets another address" if now.recorded.api_address else ""
+        yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=(made,), why=moved)
+    elif due is not None:
+        yield s.WriteKubeconfig(key=keys.KUBECONFIG, why=f"its certificate ends on {due.end_day}")
+
+
 def endpoint_of(cluster: Cluster, planes: Sequence[PlannedNode], *, capabilities: frozenset[Capability]) -> Endpoint:
     """The endpoint of a cluster with these control planes, on a cloud that offers this. Raises Terminal where there is none."""
     check_endpoint(cluster.spec.cloud, capabilities)
+    if Capability.FLOATING_IPS not in capabilities:
+        return EntranceEndpoint(tuple(node.name for node in planes), virtual_address(cluster.spec) or planes[0].address)
     if address := virtual_address(cluster.spec):
         return VirtualEndpoint(keys.virtual_port(cluster.name).name, address)
     return FloatingIPEndpoint(planes[0].name, planes[0].address)
@@ -114,7 +152,7 @@ def endpoint_of(cluster: Cluster, planes: Sequence[PlannedNode], *, capabilities
 
 def check_endpoint(cloud: str, capabilities: frozenset[Capability]) -> None:
     """Raises Terminal where no strategy leads to the API of a cluster on a cloud that offers this."""
-    if Capability.FLOATING_IPS not in capabilities:
+    if not {Capability.FLOATING_IPS, Capability.ENTRANCES} & capabilities:
         raise Terminal(
             f"cloud {cloud} has no {Capability.FLOATING_IPS}: moyai leads to the Kubernetes API in no other way",
             hint="use a cloud with floating IPs",
@@ -124,6 +162,6 @@ def check_endpoint(cloud: str, capabilities: frozenset[Capability]) -> None:
 def renewal_notes(steps: Iterable[s.Step]) -> Iterator[str]:
     """What a user does about a kubeconfig that is written again, of which copies may exist elsewhere."""
     if any(isinstance(step, s.WriteKubeconfig) and step.why for step in steps):
-        moved = any(isinstance(step, s.CreateFloatingIP) for step in steps)
+        moved = any(isinstance(step, s.CreateFloatingIP | s.CreateEntrance) for step in steps)
         ends = "lead to the old address" if moved else "end soon"
         yield f"copies of the old kubeconfig {ends}: `moyai kubeconfig --write` puts the renewed one into your own"

@@ -9,6 +9,7 @@ from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.endpoint import Endpoint
+from moyai.plan.cluster.network import MachineNetwork
 from moyai.plan.cluster.removal import leave_service, out_of_service
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, pool_of_node
@@ -16,19 +17,23 @@ from moyai.plan.pod_network import PodNetwork
 from moyai.spec.beside import NODES
 
 
-def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> Iterator[s.Step]:
+def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork, network: MachineNetwork) -> Iterator[s.Step]:
     first = now.control_planes[0]
     for node in now.nodes:
         if node.name not in now.existing.ports:
+            # with a public card, a machine has its address on the private network from itself, and others as well
+            sources = () if network.public_cards else pods.send_from(node)
             own = "" if node.network == NODES else node.network
             needs = [s.created(keys.network(own)), s.created(keys.subnet(own)), s.created(keys.security_group(node.role))]
             if node.role == "worker":
                 # the control plane's machine takes longest: it is asked for before anything of the workers
                 needs.append(s.created(keys.server(first.name)))
-            yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=pods.send_from(node))
+            yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=sources)
     for node in now.nodes:
         server = now.existing.servers.get(node.name)
         if server is not None and now.lives(node.name):
+            if _unstarted(now, node):
+                yield s.SendStart(key=keys.start(node.name), node=node.name)
             if server.power is Power.OFF:
                 yield s.StartServer(key=keys.server(node.name), server_id=server.id)
             elif server.power is Power.SUSPENDED:
@@ -50,9 +55,17 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             restores=now.recorded.restores if node.name == now.founder else "",
             living=_living(now) if now.recorded.restores and node.name == now.founder else (),
             peers=_peers(now, node) if node.role == "control-plane" else (),
+            public=network.public_cards,
         )
+        if now.observed.starts_by_script:
+            yield s.SendStart(key=keys.start(node.name), after=(s.created(keys.server(node.name)),), node=node.name)
     if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
+
+
+def _unstarted(now: Situation, node: PlannedNode) -> bool:
+    """Whether a machine that exists waits for its start: an earlier run was ended before it had sent it."""
+    return node.name in now.recorded.unstarted and node.name not in now.observed.kube_nodes
 
 
 def _living(now: Situation) -> tuple[str, ...]:
@@ -89,7 +102,7 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
 
 def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.StepId, ...]:
     """What must exist before a machine is created, since its user data names it, and what must be gone."""
-    own = [s.created(keys.port(node.name)), s.created(keys.KEY_PAIR)]
+    own = [s.created(keys.port(node.name)), s.created(keys.public_port(node.name)), s.created(keys.KEY_PAIR)]
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     own += [s.StepId(s.Verb.SET, keys.KUBE_PROXY), s.StepId(s.Verb.SET, keys.KUBEADM_CONFIG)]
     if node.role == "worker":

@@ -1,14 +1,13 @@
 """How machines are connected with each other and with the outside: a strategy, chosen by what the cloud offers.
 
-Today's is a private network behind a router whose gateway is on an external network. Another one (a private network with public
-addresses on the machines themselves) is another class here or in a module of its own, and one more case of ``network_of``. It
-is pure.
+A private network behind a router whose gateway is on an external network, or a private network and a card of each machine in
+an external network. Another one is another class here, and one more case of ``network_of``. It is pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
@@ -17,6 +16,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.cluster.waits import once_machines_boot
+from moyai.plan.existing import Existing
 from moyai.plan.nodes import allocation_pool
 
 
@@ -24,6 +24,12 @@ class MachineNetwork(Protocol):
     @property
     def external(self) -> bool:
         """Whether it leads to an external network of the cloud, which the spec may name."""
+        ...
+
+    @property
+    def public_cards(self) -> bool:
+        """Whether each machine is in the external network itself. Then it gives itself its address on the private one, where
+        no cloud's service does, and rules of the firewall name ranges, because groups end at a zone's border."""
         ...
 
     def steps(self, now: Situation) -> Iterator[s.Step]:
@@ -34,12 +40,17 @@ class MachineNetwork(Protocol):
         """What must be done before a machine reaches the outside and can be reached from it."""
         ...
 
+    def ports_of(self, existing: Existing) -> Existing:
+        """The same without the ports about which nothing is to be said: from which addresses they may send."""
+        ...
+
 
 @dataclass(frozen=True)
 class RoutedNetwork:
     """A network and a subnet of the cluster's own, behind a router of its own."""
 
     external: bool = True
+    public_cards: bool = False
 
     def steps(self, now: Situation) -> Iterator[s.Step]:
         yield from _private_network(now)
@@ -48,11 +59,39 @@ class RoutedNetwork:
     def leads_out(self) -> tuple[s.StepId, ...]:
         return (s.created(keys.INTERFACE), s.created(keys.GATEWAY))
 
+    def ports_of(self, existing: Existing) -> Existing:
+        return existing
+
+
+@dataclass(frozen=True)
+class CardedNetwork:
+    """A network and a subnet of the cluster's own, and a card of each machine in an external network."""
+
+    external: bool = True
+    public_cards: bool = True
+
+    def steps(self, now: Situation) -> Iterator[s.Step]:
+        yield from _private_network(now)
+        names = {port.name for port in now.observed.ports if port.network_id == now.external_network.id}
+        for node in now.missing:
+            key = keys.public_port(node.name)
+            if key.name not in names:
+                group = s.created(keys.security_group(node.role))
+                yield s.CreatePublicPort(key=key, after=(group,), node=node, network_id=now.external_network.id)
+
+    def leads_out(self) -> tuple[s.StepId, ...]:
+        return ()
+
+    def ports_of(self, existing: Existing) -> Existing:
+        return replace(existing, ports={})
+
 
 def network_of(cloud: str, capabilities: frozenset[Capability]) -> MachineNetwork:
     """The strategy for a cloud that offers this. Raises Terminal where there is none."""
     if Capability.ROUTERS in capabilities:
         return RoutedNetwork()
+    if Capability.PUBLIC_CARDS in capabilities:
+        return CardedNetwork()
     raise Terminal(
         f"cloud {cloud} has no {Capability.ROUTERS}: moyai connects machines by no other network than one behind a router",
         hint="use a cloud with routers",

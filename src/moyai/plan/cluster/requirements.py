@@ -26,10 +26,11 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     """Raises UsageError or Terminal for the first thing that no strategy can do with what the cloud offers."""
     cloud, offered = cluster.spec.cloud, observed.capabilities
     refuse_mode(cluster, observed)
-    network_of(cloud, offered)
+    network = network_of(cloud, offered)
     check_beside_machines(cluster, observed)
     check_endpoint(cloud, offered)
-    if cluster.spec.control_plane.virtual and not observed.sources_allowed:
+    # where machines give themselves their addresses, they may take others of the network in turns
+    if cluster.spec.control_plane.virtual and not (observed.sources_allowed or network.public_cards):
         raise UsageError(
             f"spec.controlPlane.endpoint: {cluster.spec.control_plane.endpoint!r}, should be 'single' with one control plane: "
             f"cloud {cloud} does not let ports send from other addresses than their own"
@@ -45,7 +46,7 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
             hint=f"use a cloud with {Capability.TAGS}",
         )
     logins_of(cloud, offered, own=observed.login)
-    if Capability.METADATA not in offered:
+    if Capability.METADATA not in offered and not observed.starts_by_script:
         raise Terminal(
             f"cloud {cloud} has no {Capability.METADATA}: moyai hands control planes the key to their secrets in no other way",
             hint="use a cloud that shows a server the metadata that it was made with",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Power
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.keys import Key, Kind
@@ -51,14 +52,16 @@ def plan_waits(
             # the API that answers must not be the one that is about to end
             yield s.WaitMachines(key=s.PLANE, after=(restart,), nodes=(plane.name,))
         seen = next((node for node in now.control_planes if now.lives(node.name)), plane)
-        sent = s.StepId(s.Verb.SEND, keys.server(now.founder))
-        yield s.WaitApi(key=s.API, after=(*reachable, *starts, sent, s.reached(s.PLANE)), node=seen.name)
+        sent = (s.StepId(s.Verb.SEND, keys.server(now.founder)), *(_sent(one.key.name) for one in starts))
+        pending = (_sent(node.name) for node in now.control_planes if now.lives(node.name))
+        yield s.WaitApi(key=s.API, after=(*reachable, *starts, *sent, *pending, s.reached(s.PLANE)), node=seen.name)
     if began and now.leaving_planes:
         planes = tuple(node.name for node in now.control_planes)
         marks = tuple(s.StepId(s.Verb.SET, keys.node_object(name)) for name in planes)
         after = (s.reached(s.API), s.reached(s.MACHINES), *marks)
         yield s.WaitNodes(key=s.PLANES, after=after, nodes=planes, ready=pods.ready)
-    for node in now.control_planes:
+    # where servers have no metadata, the key came with the start
+    for node in now.control_planes if Capability.METADATA in now.observed.capabilities else ():
         server = servers.get(node.name)
         if server is None or server.power.broken or UNSEALING_KEY in server.metadata:
             # the key has served: the machine has opened its secrets
@@ -66,7 +69,7 @@ def plan_waits(
             yield s.DeleteUnsealingKey(key=_unsealing_key(node.name), after=after, node=node.name)
     marked = s.StepId(s.Verb.SET, keys.node_object(plane.name))
     # a node is Ready after its machine runs: the time until then is the machine's
-    joined = (s.reached(s.API), s.reached(s.MACHINES), marked, *removed)
+    joined = (s.reached(s.API), s.reached(s.MACHINES), marked, *removed, *map(_sent, names))
     if began or kube is None or not (kube.in_service if pods.ready else kube.registered) >= set(names):
         yield s.WaitNodes(key=s.NODES, after=joined, nodes=names, ready=pods.ready)
     joins = any(isinstance(step, s.RenewToken) or (isinstance(step, s.CreateServer) and step.by_token) for step in steps)
@@ -94,6 +97,10 @@ def plan_waits(
                 required=addon.required,
                 without=addon.without or f"{addon.name} does not run",
             )
+
+
+def _sent(node: str) -> s.StepId:
+    return s.StepId(s.Verb.SEND, keys.start(node))
 
 
 def _stops(now: Situation) -> bool:

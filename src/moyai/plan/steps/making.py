@@ -118,6 +118,44 @@ class CreatePort(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CreatePublicPort(Step):
+    """The port of a node's card in the external network ``network_id``."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    node: PlannedNode
+    network_id: str
+
+    @property
+    def text(self) -> str:
+        return f"create port {self.key.name} in the external network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateEntrance(Step):
+    """A public address for the API, which leads nowhere yet."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        return f"create entrance {self.name} for port {self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeadEntrance(Step):
+    """Lead the API's public address to these control planes and to no others."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    nodes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"lead the entrance to {', '.join(self.nodes)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReserveAddress(Step):
     """Make a port without a machine, so that its address is nobody else's: machines take the address in turns."""
 
@@ -217,7 +255,8 @@ class CreateServer(Step):
     plane's others, of those that leave too.
 
     ``restores``: when the backup was made whose etcd's data it begins with, and waits for; empty for none. ``living``: names of
-    the nodes whose machines run already, so that what the backup knows of them counts."""
+    the nodes whose machines run already, so that what the backup knows of them counts. ``public``: it has a card in an external
+    network as well."""
 
     verb: ClassVar[Verb] = Verb.CREATE
     node: PlannedNode
@@ -227,6 +266,7 @@ class CreateServer(Step):
     peers: tuple[str, ...] = ()
     restores: str = ""
     living: tuple[str, ...] = ()
+    public: bool = False
 
     @property
     def by_token(self) -> bool:
@@ -250,6 +290,18 @@ class SendEtcdData(Step):
     @property
     def text(self) -> str:
         return f"send etcd's data from the backup to server {self.node}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendStart(Step):
+    """Give a machine what it runs first, where its user data is too small for it. Done when the machine has run it."""
+
+    verb: ClassVar[Verb] = Verb.SEND
+    node: str
+
+    @property
+    def text(self) -> str:
+        return f"send its start to server {self.node}"
 
 
 @dataclass(frozen=True, kw_only=True)
