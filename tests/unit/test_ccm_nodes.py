@@ -62,6 +62,13 @@ def test_a_worker_shows_its_role_unless_somebody_gave_it_one() -> None:
     assert "node-role.kubernetes.io/worker" not in str(labels(own, worker))
     plane = replace(worker, metadata={"moyai.role": "control-plane"})
     assert "node-role" not in str(labels(Node("demo-0", "u"), plane))
+    # where servers have no metadata, Nodes say what they are
+    bare = replace(server(1), metadata={})
+    told = {"moyai.dev/pool": "a", "moyai.dev/pod-cidr": "10.0.1.0_24"}
+    assert "'node-role.kubernetes.io/worker': ''" in str(labels(Node("demo-1", "u", labels=told), bare))
+    told["moyai.dev/pool"] = "control-plane"
+    assert "node-role" not in str(labels(Node("demo-0", "u", labels=told), bare))
+    assert "node-role" not in str(labels(Node("demo-2", "u"), bare))
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ class Cluster(QuickKubernetes):
                 body = {**body, "status": {"phase": "Running", "podIP": "10.244.0.9"}}
         return super().create(resource, body, namespace=namespace)
 
-    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         self.ran.append((pod, command))
         return self.printed
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moyai.cloud.nifcloud.nifcloud_limits import Terms
-from moyai.core.errors import Conflict, MoyaiError, Terminal
+from moyai.core.errors import Conflict, MoyaiError, Terminal, UsageError
 from moyai.core.ids import cluster_tag
 from moyai.lifecycle.record import Record
 from tests.fakes.nifcloud_front import SECRET
@@ -52,6 +52,21 @@ def test_the_plan_before_anything_is_made_shows_each_part(world: NifcloudWorld) 
         assert expected in texts
     assert not any("router" in one or "floating" in one or "unsealing" in one for one in texts)
     assert world.count["RunInstances"] == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "more"),
+    [
+        ("machines", "machines: [{name: tool, flavor: e-small2, networks: [{address: 10.8.0.5}]}]"),
+        ("networks", "networks: [{name: lab, cidr: 192.168.50.0/24}]"),
+    ],
+)
+def test_a_spec_with_machines_or_networks_beside_the_cluster_is_refused(world: NifcloudWorld, section: str, more: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        world.up(f"{SPEC}  {more}\n")
+    assert str(caught.value) == f"spec.{section}: should be left out: cloud nifcloud:region=jp-east-1 has no routers"
+    assert world.left() == []
+    assert Record.open(world.paths, "nif") is None
 
 
 def test_user_data_is_a_script_that_fits_and_holds_no_secret_of_the_cluster(world: NifcloudWorld) -> None:

@@ -87,7 +87,7 @@ class Api(QuickKubernetes):
         super().__init__(store)
         self._printed = printed
 
-    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         assert (namespace, [*command]) == ("kube-system", ["moyai", "agent-flows"])
         if pod not in self._printed:
             raise Terminal(f"a program in pod {namespace}/{pod} failed: No such command 'agent-flows'.")

@@ -11,7 +11,7 @@ from typing import Any
 
 from moyai.bootstrap import api_server, kubelet
 from moyai.core import yamltext
-from moyai.core.ids import NODE_KUBE_PROXY, POD_CIDR_LABEL, TOKEN_DESCRIPTION
+from moyai.core.ids import NODE_KUBE_PROXY, POD_CIDR_LABEL, POOL_LABEL, TOKEN_DESCRIPTION
 from moyai.kube.objects import apart
 from moyai.kube.resources import KUBE_SYSTEM
 from moyai.plan.nodes import PlannedNode
@@ -20,7 +20,6 @@ from moyai.spec.model import Cluster, NodePool
 from moyai.spec.security import Security
 
 SOCKET = "unix:///run/containerd/containerd.sock"
-POOL_LABEL = "moyai.dev/pool"
 #: Checks that say nothing about machines whose kernel is another's, or that the image settles by itself.
 IGNORED = ["SystemVerification", "NumCPU", "Mem", "Swap", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables"]
 TOKEN_HOURS = 1

@@ -17,13 +17,14 @@ from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, Retriable
-from moyai.core.ids import POD_CIDR_KEY, POD_CIDR_LABEL, ROLE_KEY, ZONE_LABEL
+from moyai.core.ids import POD_CIDR_KEY, POD_CIDR_LABEL, POOL_LABEL, ROLE_KEY, ZONE_LABEL
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import UNINITIALIZED, Node, Taint, parse_node
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
+from moyai.plan.nodes import CONTROL_PLANE_POOL
 from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import DONE, Result
 
@@ -172,7 +173,7 @@ def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) 
     if node.uninitialized:
         spec["taints"] = taint_list(taint for taint in node.taints if taint.key != UNINITIALIZED)
     patch: dict[str, Any] = {}
-    if server.metadata.get(ROLE_KEY) == "worker" and not any(key.startswith(_ROLE_PREFIX) for key in node.labels):
+    if _is_worker(node, server) and not any(key.startswith(_ROLE_PREFIX) for key in node.labels):
         # a kubelet may not give itself a role
         missing[f"{_ROLE_PREFIX}worker"] = ""
     if missing:
@@ -180,6 +181,13 @@ def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) 
     if spec:
         patch["spec"] = spec
     return patch
+
+
+def _is_worker(node: Node, server: Server) -> bool:
+    if role := server.metadata.get(ROLE_KEY):
+        return role == "worker"
+    # such a Node says itself what it is, as it does its range of pods
+    return POD_CIDR_LABEL in node.labels and node.labels.get(POOL_LABEL, CONTROL_PLANE_POOL) != CONTROL_PLANE_POOL
 
 
 def label_value(text: str) -> str:

@@ -18,6 +18,8 @@ Role = Literal["control-plane", "worker", "machine"]
 #: Server metadata and tag of ports: the name of a machine beside the cluster, which is no node.
 MACHINE_KEY = "moyai.machine"
 POOL_KEY = "moyai.pool"
+#: Label of a Node: the same.
+POOL_LABEL = "moyai.dev/pool"
 #: Server metadata: the key that opens the encrypted part of a control plane's user data, until the machine has used it.
 UNSEALING_KEY = "moyai.key"
 #: Description of the bootstrap tokens that moyai makes, by which it knows them from those of other people.

@@ -168,8 +168,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         known, (credentials, foreign) = certified.result(), issued.result()
     beside = None if servers is None else {one.name: one for one in servers if MACHINE_KEY in one.metadata}
     servers = servers and [one for one in servers if MACHINE_KEY not in one.metadata]
-    nodes = tuple(_nodes(record, servers, kube=kube))
-    machines = tuple(_machines(cluster, beside))
+    nodes, machines = tuple(_nodes(record, servers, kube=kube)), tuple(_machines(cluster, beside))
     ready = [node.name for node in nodes if node.node == "Ready"]
     names = [node.name for node in nodes if node.role == "control-plane"]
     planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
@@ -223,6 +222,23 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
             *all_notes(etcds),
         ),
     )
+
+
+@dataclass(frozen=True)
+class CertificateReport:
+    """``problems``: what ends soon. ``rotation``: that is under way."""
+
+    certificates: tuple[CertificateStatus, ...]
+    rotation: RotationStatus | None
+    problems: tuple[str, ...]
+
+
+def read_certificates(record: Record, *, now: datetime) -> CertificateReport:
+    """The certificates of a recorded cluster, without asking its cloud."""
+    found = certificates.known(record.folder, open_api(record), timeout=5.0)
+    planes = sorted(name for name in record.allocations if pool_of_node(name, record.name) == CONTROL_PLANE_POOL)
+    problems = filter(None, (one.problem(now, control_planes=planes) for one in found))
+    return CertificateReport(tuple(one.status(now) for one in found), rotation_status(record, now=now), tuple(problems))
 
 
 def read_credentials(record: Record, cloud: Cloud, *, now: datetime) -> tuple[tuple[CredentialStatus, ...], tuple[str, ...]]:

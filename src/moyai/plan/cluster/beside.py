@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Power
 from moyai.core.errors import UsageError
 from moyai.core.ids import TEMPLATE_KEY
@@ -20,14 +21,27 @@ from moyai.plan.observed import Observed, is_beside, owns
 from moyai.spec.beside import NODES
 from moyai.spec.model import Cluster
 
+#: By routers, networks beside the cluster's own one lead out; metadata tell a machine beside the cluster from a node.
+_NEEDED = (Capability.ROUTERS, Capability.METADATA)
+
 
 def check_beside_machines(cluster: Cluster, observed: Observed) -> None:
-    """Raises UsageError for a machine that the cloud cannot have."""
+    """Raises UsageError for a network or a machine that the cloud cannot have."""
+    cloud, spec = cluster.spec.cloud, cluster.spec
+    lacks = next((one for one in _NEEDED if one not in observed.capabilities), None)
+    if lacks and (spec.networks or spec.machines):
+        section = "networks" if spec.networks else "machines"
+        raise UsageError(f"spec.{section}: should be left out: cloud {cloud} has no {lacks}")
     for number, machine in enumerate(cluster.spec.machines):
         if machine.role == "router" and not observed.sources_allowed:
             raise UsageError(
-                f"spec.machines[{number}].role: 'router', should be another one: cloud {cluster.spec.cloud} does not let ports "
+                f"spec.machines[{number}].role: 'router', should be another one: cloud {cloud} does not let ports "
                 "send from other addresses than their own"
+            )
+        if machine.role == "bastion" and Capability.FLOATING_IPS not in observed.capabilities:
+            raise UsageError(
+                f"spec.machines[{number}].role: 'bastion', should be another one: cloud {cloud} has no "
+                f"{Capability.FLOATING_IPS}"
             )
 
 
