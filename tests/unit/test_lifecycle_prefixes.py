@@ -18,6 +18,7 @@ from moyai.kube.resources import NODES
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import drain, execute
 from moyai.lifecycle import up as building
+from moyai.lifecycle.mode_change import MovingSteps
 from moyai.plan import text
 from moyai.plan.graph import Plan
 from moyai.plan.steps import (
@@ -334,6 +335,8 @@ def test_every_step_has_a_call() -> None:
         execute.Rotating(context, None, authorities=None, encrypts=False),  # type: ignore[arg-type]
         execute.Crediting(context),
         execute.Starting(context, send=None),  # type: ignore[arg-type]
+        execute.Beside(context, render=None),  # type: ignore[arg-type]
+        MovingSteps(context, facts=None, staged={}, begin=None),  # type: ignore[arg-type]
     )
     assert classes(Step) == set(
         execute.table(*parts, execute.Ending(context), execute.Removing(context), execute.Waiting(context))
