@@ -35,6 +35,7 @@ from moyai.localcloud.control import Control
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.services.network import EXTERNAL_BRIDGE
 from moyai.localcloud.status import status
+from tests.command_lines import command_line
 from tests.conftest import alone, remove_leftovers
 
 CONFIG = LocalCloudConfig("life", "10.247.0.0/24", "10.246.0.0/24")
@@ -93,10 +94,7 @@ class Life:
         until(lambda: bool(true()) or NotYet("it"), clock=SystemClock(), timeout=seconds, pause=0.5)
 
     def supervisor(self) -> int:
-        def line(pid: int) -> bytes:
-            return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-        return next(pid for pid in proc.children(self.init()) if b"moyai.localcloud.supervisor" in line(pid))
+        return next(pid for pid in proc.children(self.init()) if "moyai.localcloud.supervisor" in command_line(pid))
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +139,9 @@ def test_an_up_that_is_killed_is_gone_on_with_and_the_cloud_is_made(life: Life) 
 
 def inits(life: Life) -> list[int]:
     """The first processes of this cloud's namespaces."""
-    words = [b"moyai.localcloud.init", os.fsencode(life.folders.root)]
-    found: list[int] = []
-    for pid in proc.pids():
-        with contextlib.suppress(OSError):
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if all(word in line for word in words) and b"unshare" not in line[0]:
-                found.append(pid)
-    return found
+    words = {"moyai.localcloud.init", str(life.folders.root)}
+    lines = {pid: command_line(pid) for pid in proc.pids()}
+    return [pid for pid, line in lines.items() if words <= {*line} and "unshare" not in line[0]]
 
 
 def test_of_two_at_once_the_second_waits_and_says_so(life: Life) -> None:

@@ -254,11 +254,13 @@ async def test_what_frr_knows_is_seen_from_outside(four: list[Machine], root: Pa
         await world.until(lambda: len(world.hops()) == 3 and world.agents["n1"].sessions_up == 3)
         await world.until(lambda: len(ip(one.net, "route show proto bgp").splitlines()) == 3)
         await world.settled()
+        # a session may stand a moment before its BFD does
+        await world.until(lambda: {each.bfd for each in read_bgp(place(root, one)).sessions} == {"up"})
         seen = await asyncio.to_thread(read_bgp, place(root, one))
-        assert {(each.about, each.asn, each.state, each.bfd) for each in seen.sessions} == {
-            ("node n2", CLUSTER_AS, "Established", "up"),
-            ("node n3", CLUSTER_AS, "Established", "up"),
-            ("router rt-01", ROUTER_AS, "Established", "up"),
+        assert {(each.about, each.asn, each.state) for each in seen.sessions} == {
+            ("node n2", CLUSTER_AS, "Established"),
+            ("node n3", CLUSTER_AS, "Established"),
+            ("router rt-01", ROUTER_AS, "Established"),
         }
         assert {(each.prefix, each.gateway, each.asns) for each in seen.paths if each.used} == {
             ("10.244.1.0/24", "", ""),

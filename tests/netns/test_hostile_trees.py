@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from moyai.linux import beneath, proc
+from moyai.linux import beneath
 from moyai.linux.nspawn import NspawnMachine
 from moyai.localcloud.drivers.nova import image_tree
 from moyai.localcloud.drivers.nova.image_tree import ImageRefused, copy_store, unpack
+from tests.command_lines import naming
 
 Build = Callable[[tarfile.TarFile], None]
 
@@ -119,7 +120,7 @@ def test_an_image_that_would_fill_the_disk_is_refused_while_it_is_unpacked(
     with pytest.raises(ImageRefused, match="free on the disk"):
         unpack(source, new)
     # the program that unpacked has ended
-    assert not [pid for pid in proc.pids() if str(source) in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    assert not naming(str(source))
 
 
 def test_what_tar_says_is_told(tmp_path: Path) -> None:
