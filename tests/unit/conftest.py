@@ -1,5 +1,5 @@
-"""What all unit tests have: an event loop of the system's, or (``pytest.mark.virtual_time``) one whose time jumps over every
-wait; and no collector of garbage that walks over thousands of collected tests again and again."""
+"""What all unit tests have: an event loop (the system's, or with ``pytest.mark.virtual_time`` one whose time jumps over every
+wait), and a collector of garbage that does not walk over thousands of collected tests again and again."""
 
 from __future__ import annotations
 
