@@ -26,7 +26,7 @@ from moyai.lifecycle import certificates
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
-from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
+from moyai.lifecycle.plane_status import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.upgrade_state import UpgradeStatus, upgrade_status
