@@ -40,6 +40,55 @@ def test_public_data_are_frozen() -> None:
     assert found == []
 
 
+#: Rooms that speak of the objects of a cluster.
+SPEAKERS = tuple(f"src/moyai/{room}" for room in ("agent", "bootstrap", "ccm", "cli", "csi", "diagnose", "lifecycle", "plan"))
+#: Module → whose names it takes apart. Of objects, a module does so only with the names that it makes.
+TAKEN_APART = {
+    "bootstrap/user_data.py": "files",
+    "ccm/octavia/annotations.py": "annotations",
+    "plan/keys.py": "objects: made here",
+    "plan/load_balancer/names.py": "load balancers: made here",
+    "plan/load_balancer/words.py": "fields of a change, for people",
+    "plan/network_policy/policy_counters.py": "counters: made here",
+    "plan/node_ports.py": "rules: made here",
+    "plan/nodes.py": "nodes: made here",
+}
+#: What holds the name of an object.
+_NAMES = {"name", "key", "node", "server", "tag", "description"}
+_APART = {"split", "rsplit", "partition", "rpartition", "removeprefix", "removesuffix"}
+
+
+def taken_apart(tree: ast.AST) -> Iterator[int]:
+    """Lines that find out what a name means by its parts."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in _APART:
+            continue
+        of = node.func.value
+        if (of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else "") in _NAMES:
+            yield node.lineno
+
+
+def test_the_name_of_an_object_is_taken_apart_only_where_it_is_made() -> None:
+    found = {
+        str(file.relative_to(ROOT / "src/moyai")): list(lines)
+        for file in files(*SPEAKERS)
+        if (lines := list(taken_apart(tree_of(file))))
+    }
+    assert found.keys() == TAKEN_APART.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("pool = server.name.rpartition('-')[0]", [1]),
+        ("if key.partition(' ')[0] == 'server': pass", [1]),
+        ("words = text.split()", []),
+    ],
+)
+def test_the_rule_about_names_sees_each_form(text: str, lines: list[int]) -> None:
+    assert list(taken_apart(ast.parse(text))) == lines
+
+
 def left_out(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Line and reason of what may keep a test from running, or from failing."""
     for node in ast.walk(tree):
