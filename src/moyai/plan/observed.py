@@ -150,6 +150,7 @@ class Observed:
     do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
     where that was asked for. ``needs_tags``: whether objects have their owner in tags alone. ``kube``: None when the cluster's
     API did not answer, or there is none. ``in_use``: the same, for a removal alone.
+    ``sources_of_port``: the kind's (``CloudKind``).
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -176,6 +177,7 @@ class Observed:
     account: AccountFacts = AccountFacts()
     login: OwnLogin = MAY_ISSUE
     sources_allowed: bool = True
+    sources_of_port: int = 0
     needs_tags: bool = False
     kube: KubeFacts | None = None
     in_use: KubeUse | None = None
