@@ -80,7 +80,7 @@ def is_stopped(node: Node) -> bool:
     return _STOPPED in node.annotations.get(REMOVAL_KEY, "").split(",")
 
 
-def restore(api: KubeApi, name: str) -> None:
+def return_to_service(api: KubeApi, name: str) -> None:
     """Undo ``cordon`` and ``exclude``, as far as they did it."""
     with suppress(NotFound):
         done = parse_node(api.get(NODES, name)).annotations.get(REMOVAL_KEY, "").split(",")
