@@ -122,3 +122,14 @@ def test_no_skip_hides_a_failure() -> None:
 )
 def test_the_rule_against_skips_sees_each_form(text: str, reasons: list[str]) -> None:
     assert sorted(why for _, why in left_out(ast.parse(text))) == reasons
+
+
+def test_a_whole_plan_is_composed_in_one_place() -> None:
+    parts = {"plan_up", "choose_mode", "addons_of"}
+    called = {
+        (str(file.relative_to(ROOT / "src/moyai")), node.func.id)
+        for file in files("src/moyai")
+        for node in nodes_of(file)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in parts
+    }
+    assert called == {("bootstrap/cluster_plan.py", part) for part in parts}
