@@ -20,7 +20,7 @@ from moyai.core.paths import default_paths
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CONFIG_MAPS, NODES
-from moyai.lifecycle.members import PlaneStatus
+from moyai.lifecycle.plane_status import PlaneStatus
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.status import read
 from tests.e2e.disks import Zoned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tests.fakes.clock import FakeClock
@@ -301,3 +301,19 @@ class WireAccount(WireBalancers):
 
 def _snake(operation: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
+
+
+class AddressNotes:
+    """Implements ``AddressNote`` as a record does, which outlives processes."""
+
+    def __init__(self) -> None:
+        self.addresses: frozenset[str] | None = None
+
+    def before(self) -> frozenset[str] | None:
+        return self.addresses
+
+    def write(self, addresses: Collection[str]) -> None:
+        self.addresses = frozenset(addresses)
+
+    def clear(self) -> None:
+        self.addresses = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -86,6 +87,11 @@ class World:
         self.kubes: dict[str, ClusterApi] = {}
 
         def open_api(record: Record) -> Any:
+            # steps run side by side, and a second API would not know what the first one was told
+            with opening:
+                return opened(record)
+
+        def opened(record: Record) -> Any:
             self.mortal.check()
             if not (record.folder / "kubeconfig").exists():
                 return None
@@ -107,7 +113,7 @@ class World:
                 self.kubes[record.uid].awaits_data = True
             return self.kubes[record.uid]
 
-        restored: set[str] = set()
+        restored, opening = set[str](), threading.Lock()
         # what costs time on purpose on real disks and with real secrets
         monkeypatch.setattr("os.fsync", _no_fsync)
         monkeypatch.setattr(pki, "PBKDF2_ROUNDS", 1)

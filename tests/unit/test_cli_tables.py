@@ -1,3 +1,5 @@
+"""The one kind of table that users see."""
+
 from __future__ import annotations
 
 import pytest

@@ -176,7 +176,7 @@ def test_what_somebody_else_did_to_a_node_is_not_undone(world: World) -> None:
     world.kube().patch(NODES, SECOND, body={"spec": {"unschedulable": True}, "metadata": {"labels": {EXCLUDE_LABEL: ""}}})
     drain.cordon(world.api(), SECOND)
     drain.exclude(world.api(), SECOND)
-    drain.restore(world.api(), SECOND)
+    drain.return_to_service(world.api(), SECOND)
     node = parse_node(world.kube().get(NODES, SECOND))
     assert (node.cordoned, EXCLUDE_LABEL in node.labels) == (True, True)
 

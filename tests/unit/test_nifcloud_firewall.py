@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from moyai.cloud.nifcloud.error_codes import LostReply
 from moyai.cloud.nifcloud.marks import Mark, wire_name
 from moyai.core.errors import Conflict, NotFound, QuotaExceeded, Terminal
 from moyai.core.ids import cluster_tag
+from tests.fakes.nifcloud_account import AddressNotes
 from tests.fakes.nifcloud_wire import NifcloudWire
 
 UID = "0123456789"
@@ -124,28 +124,12 @@ def test_a_group_takes_a_hundred_rules(wire: NifcloudWire) -> None:
 # ---- addresses
 
 
-class Note:
-    """Implements ``AddressNote`` as a record does, across processes."""
-
-    def __init__(self) -> None:
-        self.addresses: frozenset[str] | None = None
-
-    def before(self) -> frozenset[str] | None:
-        return self.addresses
-
-    def write(self, addresses: Collection[str]) -> None:
-        self.addresses = frozenset(addresses)
-
-    def clear(self) -> None:
-        self.addresses = None
-
-
 MINE = Mark(UID, "demo-bastion")
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
 def test_a_lost_reply_strands_no_address(wire: NifcloudWire, done: bool) -> None:
-    note, addresses = Note(), wire.cloud().elastic_addresses
+    note, addresses = AddressNotes(), wire.cloud().elastic_addresses
     wire.account.addresses["203.0.113.9"] = {"PublicIp": "203.0.113.9", "AvailabilityZone": "east-11"}
     wire.lose("AllocateAddress", done=done)
     if done:
@@ -161,7 +145,7 @@ def test_a_lost_reply_strands_no_address(wire: NifcloudWire, done: bool) -> None
 
 
 def test_a_run_that_died_between_its_two_calls_is_carried_on(wire: NifcloudWire) -> None:
-    note = Note()
+    note = AddressNotes()
     wire.refuse("NiftyModifyAddressAttribute", "Client.Something.Else")
     with pytest.raises(Terminal):
         wire.cloud().elastic_addresses.allocate(MINE, zone="east-11", note=note)
@@ -171,7 +155,7 @@ def test_a_run_that_died_between_its_two_calls_is_carried_on(wire: NifcloudWire)
 
 
 def test_of_two_new_addresses_none_is_guessed_to_be_ours(wire: NifcloudWire) -> None:
-    note = Note()
+    note = AddressNotes()
     note.write([])
     for address in ("203.0.113.1", "203.0.113.2"):
         wire.account.addresses[address] = {"PublicIp": address, "AvailabilityZone": "east-11"}
@@ -182,7 +166,7 @@ def test_of_two_new_addresses_none_is_guessed_to_be_ours(wire: NifcloudWire) -> 
 
 def test_only_a_clusters_own_address_is_released(wire: NifcloudWire) -> None:
     addresses = wire.cloud().elastic_addresses
-    made = addresses.allocate(MINE, zone="east-11", note=Note())
+    made = addresses.allocate(MINE, zone="east-11", note=AddressNotes())
     with pytest.raises(Conflict, match="not this cluster's"):
         addresses.release(made.address, uid="abcdef0123")
     addresses.release(made.address, uid=UID)

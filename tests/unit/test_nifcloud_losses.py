@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +13,7 @@ from moyai.cloud.nifcloud.balancer_model import HealthCheck, PairBalancer, PortP
 from moyai.cloud.nifcloud.marks import Mark, wire_name
 from moyai.core.errors import MoyaiError, Retriable
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
+from tests.fakes.nifcloud_account import AddressNotes
 from tests.fakes.nifcloud_wire import NifcloudWire
 
 UID = "0123456789"
@@ -24,22 +25,6 @@ BALANCER = PairBalancer(
     "0123456789abcde",
     tuple(PortPair("TCP", port, 30000 + port, HealthCheck(f"TCP:{30000 + port}"), SERVERS) for port in (80, 443)),
 )
-
-
-class Note:
-    """A record's, which outlives processes."""
-
-    def __init__(self) -> None:
-        self.addresses: frozenset[str] | None = None
-
-    def before(self) -> frozenset[str] | None:
-        return self.addresses
-
-    def write(self, addresses: Collection[str]) -> None:
-        self.addresses = frozenset(addresses)
-
-    def clear(self) -> None:
-        self.addresses = None
 
 
 def persist(wire: NifcloudWire, work: Callable[[], object]) -> None:
@@ -60,7 +45,7 @@ def persist(wire: NifcloudWire, work: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_is_doubled_and_nothing_is_left(seed: int) -> None:
-    wire, note, chance = NifcloudWire(), Note(), random.Random(seed)
+    wire, note, chance = NifcloudWire(), AddressNotes(), random.Random(seed)
     wire.account.server("foreign", description="our web server")
     wire.account.volume("foreign", description="pvc-of-the-other-driver")
     wire.trouble = lambda call: chance.choices(

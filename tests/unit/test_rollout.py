@@ -32,7 +32,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
 
 
-class Watched:
+class MachineCounts:
     """What becomes of the machines: the most and the fewest that run at a time, and the order in which machines go."""
 
     def __init__(self, world: World) -> None:
@@ -87,7 +87,7 @@ def test_the_plan_shows_what_is_replaced_now_and_what_later(world: World) -> Non
 
 def test_workers_are_replaced_one_at_a_time(world: World) -> None:
     world.up()
-    watched = Watched(world)
+    watched = MachineCounts(world)
     assert world.up(f"spec: {{{LIMITED}}}").changed
     assert machines(world) == [PLANE, FIRST, THIRD]
     assert (watched.fewest, watched.most, watched.gone) == (3, 4, [FIRST, SECOND])
@@ -104,7 +104,7 @@ def test_as_many_at_a_time_as_the_pool_says(world: World, rolling: str, fewest: 
     pool = f"nodePools: [{{replicas: 4, rollingUpdate: {{{rolling}}}}}]"
     world.up(f"spec: {{{pool}}}")
     before = {one.id for one in world.store.servers if "workers" in one.name}
-    watched = Watched(world)
+    watched = MachineCounts(world)
     world.up(f"spec: {{{pool}, {LIMITED}}}")
     assert (watched.fewest, watched.most) == (fewest, most)
     assert len(machines(world)) == 5
@@ -114,7 +114,7 @@ def test_as_many_at_a_time_as_the_pool_says(world: World, rolling: str, fewest: 
 def test_one_pool_after_the_other(world: World) -> None:
     pools = "nodePools: [{replicas: 1}, {name: big, replicas: 1}]"
     world.up(f"spec: {{{pools}}}")
-    watched = Watched(world)
+    watched = MachineCounts(world)
     world.up(f"spec: {{{pools}, {LIMITED}}}")
     assert watched.made == [SECOND, "quickstart-big-1"]
     assert watched.gone == [FIRST, "quickstart-big-0"]
@@ -150,7 +150,7 @@ def test_control_planes_are_replaced_first_and_one_at_a_time(world: World, repli
     planes = f"controlPlane: {{replicas: {replicas}, endpoint: vrrp}}, nodePools: [{{replicas: 1}}]"
     world.up(f"spec: {{{planes}}}")
     before = {one.id for one in world.store.servers}
-    watched = Watched(world)
+    watched = MachineCounts(world)
     world.up(f"spec: {{{planes}, {LIMITED}}}")
     assert before.isdisjoint(one.id for one in world.store.servers)
     assert (watched.fewest, watched.most) == (replicas + 1, most + 1)
@@ -237,7 +237,7 @@ def test_a_machine_that_does_not_say_what_it_was_made_with_is_replaced_by_a_chan
 def test_a_pool_changes_its_size_and_its_machines_at_once(world: World, before: int, after: int) -> None:
     world.up(f"spec: {{nodePools: [{{replicas: {before}}}]}}")
     old = {one.id for one in world.store.servers if "workers" in one.name}
-    watched = Watched(world)
+    watched = MachineCounts(world)
     world.up(f"spec: {{nodePools: [{{replicas: {after}}}], {LIMITED}}}")
     assert len(machines(world)) == after + 1
     assert old.isdisjoint(one.id for one in world.store.servers)

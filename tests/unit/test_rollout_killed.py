@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, int, bool]] = {
 }
 
 
-class Watched:
+class LeastInService:
     """How few workers took pods and how few control planes ran at a time, and how many machines were made."""
 
     def __init__(self, world: World) -> None:
@@ -86,7 +86,7 @@ def test_a_replacement_that_is_killed_goes_on(name: str, tmp_path: Path, monkeyp
         old = {one.id for one in world.store.servers if planes or "workers" in one.name}
         names = [one.name for one in world.store.servers]
         workers = sum("workers" in one for one in names)
-        watched, cut = Watched(world), Cut(number, after=False)
+        watched, cut = LeastInService(world), Cut(number, after=False)
         plans: list[Plan] = []
 
         def noted(plan: Plan, *args: Any, cut: Cut = cut, plans: list[Plan] = plans, **options: Any) -> None:

@@ -54,7 +54,8 @@ def test_a_ports_source_addresses_are_counted_but_bound_no_nodes() -> None:
         Port("p", name, "net", "ACTIVE", send_from=tuple(SourceAddress(f"10.0.{one}.0/24") for one in range(count)))
         for name, count in (("n1", 1), ("n2", 9))
     ]
-    found = route_budget(spec(mode="host-gw"), nodes=2, foreign_routes=0, ports=ports)
+    assert list(route_budget(spec(mode="host-gw"), nodes=2, foreign_routes=0, ports=ports).warnings()) == []
+    found = route_budget(spec(mode="host-gw"), nodes=2, foreign_routes=0, ports=ports, sources_of_port=10)
     assert found.nodes_left == 116
     assert list(found.warnings()) == ["9 of 10 further source addresses of port n2 are used"]
 

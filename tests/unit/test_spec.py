@@ -88,11 +88,11 @@ def test_what_is_dumped_reads_again() -> None:
         ),
         (
             "spec: {controlPlane: {replicas: 2}}",
-            "spec.controlPlane.replicas: 2, should be 1, 3 or 5 (the majority of an even number bears no more deaths)",
+            "spec.controlPlane.replicas: 2, should be 1, 3 or 5 (an even number survives no more deaths than the odd number below it)",
         ),
         (
             "spec: {controlPlane: {replicas: 0}}",
-            "spec.controlPlane.replicas: 0, should be 1, 3 or 5 (the majority of an even number bears no more deaths)",
+            "spec.controlPlane.replicas: 0, should be 1, 3 or 5 (an even number survives no more deaths than the odd number below it)",
         ),
         (
             "spec: {network: {podCIDR: 10.8.0.0/16}}",

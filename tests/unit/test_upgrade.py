@@ -24,8 +24,8 @@ SPEC = "spec: {controlPlane: {endpoint: vrrp}, nodePools: [{replicas: 2}]}"
 OLD, PATCH, NEXT, LATER = "1.37.1", "1.37.99", "1.38.2", "1.39.0"
 
 
-class Watched:
-    """Versions of the machines that are made and that go, in order; how few workers ran at a time."""
+class MadeVersions:
+    """Versions of the machines that are made, and names of those that go, in order."""
 
     def __init__(self, world: World) -> None:
         self.made: list[tuple[str, str]] = []
@@ -80,7 +80,7 @@ def emulated(world: World) -> set[str]:
 
 
 def test_control_planes_first_then_pools(world: World) -> None:
-    watched = Watched(world)
+    watched = MadeVersions(world)
     result = run(world, PATCH)
     assert (result.version, result.changed, result.paused) == (PATCH, True, False)
     assert [one for one, _ in watched.made] == ["quickstart-control-plane-1", "quickstart-workers-2", "quickstart-workers-0"]
@@ -142,7 +142,7 @@ def test_the_plan_names_all_machines_and_changes_nothing(world: World) -> None:
 
 
 def test_a_later_minor_is_reached_through_those_between(world: World) -> None:
-    watched = Watched(world)
+    watched = MadeVersions(world)
     assert run(world, LATER).version == LATER
     made = [version for _, version in watched.made]
     assert made == [NEXT] * 3 + [LATER] * 3
@@ -191,7 +191,7 @@ def test_without_a_soak_time_it_finalizes_at_once(world: World) -> None:
 
 def test_a_rollback_takes_workers_first(world: World) -> None:
     run(world, NEXT)
-    watched = Watched(world)
+    watched = MadeVersions(world)
     result = run(world, back=True)
     assert (result.version, result.upgrade) == (OLD, None)
     assert set(versions(world).values()) == {OLD}

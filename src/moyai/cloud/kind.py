@@ -104,6 +104,11 @@ class CloudKind(Protocol):
     @property
     def volume_names(self) -> VolumeNames: ...
     @property
+    def sources_of_port(self) -> int:
+        """How many addresses besides its own a port may send from, which no cloud reports; 0: none."""
+        ...
+
+    @property
     def user_data_limit(self) -> int:
         """Bytes of a server's user data, counted after base64."""
         ...

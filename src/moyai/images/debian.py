@@ -131,4 +131,4 @@ def _mmdebstrap(
         stream(words, show, env={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"})
     except ProcessError as error:
         hint = "is the package mirror reachable?" if shutil.which("mmdebstrap") else "install the package mmdebstrap"
-        raise Terminal(f"Debian packages could not be had: {error}", hint=hint) from error
+        raise Terminal(f"Debian packages could not be fetched: {error}", hint=hint) from error

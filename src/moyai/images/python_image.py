@@ -129,7 +129,9 @@ def install(version: str, target: Path) -> None:
     try:
         run([*words, "--link-mode", "copy", "-r", str(LOCK)])
     except ProcessError as error:
-        raise Terminal(f"moyai's Python packages could not be had: {error}", hint="is the package index reachable?") from error
+        raise Terminal(
+            f"moyai's Python packages could not be fetched: {error}", hint="is the package index reachable?"
+        ) from error
     # scripts name the Python that installed them, records the place: neither is of use in the image
     remove(target / "bin")
     for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"):

@@ -211,7 +211,7 @@ def _document(answer: _Reply) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise Terminal("the registry's answer is none of a registry", hint="is another program listening there?")
+        raise Terminal("the answer does not come from a registry", hint="is another program listening there?")
     return cast("dict[str, Any]", document)
 
 

@@ -24,9 +24,9 @@ from moyai.plan.steps import DrainRules
 
 #: Seconds for pods that were deleted against their budgets; they have their grace period.
 OVERRIDE_TIMEOUT = 90.0
-#: Seconds for its disks, which no other node gets while Kubernetes thinks that this one may have them mounted: a kubelet
-#: reports every 10 s which it has, and a machine that is gone is fenced by the cloud controller manager. Without either
-#: Kubernetes gives them to another node after 6 minutes.
+#: Seconds for its disks. No other node gets them while Kubernetes assumes that this node has them mounted. A kubelet reports
+#: every 10 s which disks it has mounted, and the cloud controller manager fences a machine that is gone. Without either,
+#: Kubernetes waits for 6 minutes.
 DISKS_TIMEOUT = 60.0
 #: What the annotation says was done.
 _CORDONED, _EXCLUDED, _STOPPED = "cordoned", "excluded", "stopped"
@@ -80,7 +80,7 @@ def is_stopped(node: Node) -> bool:
     return _STOPPED in node.annotations.get(REMOVAL_KEY, "").split(",")
 
 
-def restore(api: KubeApi, name: str) -> None:
+def return_to_service(api: KubeApi, name: str) -> None:
     """Undo ``cordon`` and ``exclude``, as far as they did it."""
     with suppress(NotFound):
         done = parse_node(api.get(NODES, name)).annotations.get(REMOVAL_KEY, "").split(",")

@@ -22,8 +22,8 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import ENDPOINT_SLICES, NODES, PODS, Json
 from moyai.lifecycle.drain import note_stopped
 from moyai.lifecycle.etcd_members import Etcd, EtcdMember, may_leave
-from moyai.lifecycle.members import shown_names
 from moyai.lifecycle.plane_pod import NAMESPACE, own_image, plane_pod
+from moyai.lifecycle.plane_status import shown_names
 from moyai.plan import steps as s
 
 #: Seconds: for etcd to take a change; for the pod to run; for another machine to take the API's address; for the API server to

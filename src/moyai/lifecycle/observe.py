@@ -144,6 +144,7 @@ def take(
         account=got.get("account", AccountFacts()),
         login=got.get("login", OwnLogin()),
         sources_allowed=got.get("sources_allowed", True),
+        sources_of_port=cloud.kind.sources_of_port,
         needs_tags=cloud.kind.needs_tags,
         starts_by_script=cloud.kind.starts_by_script,
     )

@@ -28,7 +28,7 @@ from moyai.lifecycle.backup.schedule import BackupStatus, backup_status
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
-from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
+from moyai.lifecycle.plane_status import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.rotation_state import RotationStatus, rotation_status
 from moyai.lifecycle.services import balanced

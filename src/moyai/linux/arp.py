@@ -82,7 +82,7 @@ class ArpResponder:
             except BlockingIOError:
                 return
             except OSError as error:
-                # one that was deleted says at first that it is down; it has no name any more
+                # an interface that was deleted first reports that it is down, and has no name any more
                 down = error.errno == errno.ENETDOWN and self._socket.getsockname()[0]
                 if not down and error.errno != errno.ENOBUFS:
                     raise

@@ -216,7 +216,7 @@ class Frr:
     async def _read(self, daemon: str, child: asyncio.subprocess.Process) -> None:
         assert child.stdout is not None
         while True:
-            # to the end in any case: a daemon whose pipe is full stands still
+            # read to the end in any case: a daemon whose pipe is full would block
             with contextlib.suppress(ValueError):  # a line that is too long
                 if not (line := await child.stdout.readline()):
                     return

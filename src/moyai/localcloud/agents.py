@@ -123,7 +123,7 @@ def wait(
         return not missing or NotYet(", ".join(missing))
 
     def late(last: NotYet) -> MoyaiError:
-        return MoyaiError(f"not whole after {timeout:.0f} s: {last.missing}", hint="see `moyai cloud logs`")
+        return MoyaiError(f"not complete after {timeout:.0f} s: {last.missing}", hint="see `moyai cloud logs`")
 
     until(
         whole,

@@ -154,6 +154,7 @@ class Observed:
     where that was asked for. ``needs_tags``: whether objects have their owner in tags alone. ``starts_by_script``: whether `up`
     sends machines their start. ``entrance``: the cluster's own. ``kube``: None when the cluster's
     API did not answer, or there is none. ``in_use``: the same, for a removal alone.
+    ``sources_of_port``: the kind's (``CloudKind``).
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -182,6 +183,7 @@ class Observed:
     account: AccountFacts = AccountFacts()
     login: OwnLogin = MAY_ISSUE
     sources_allowed: bool = True
+    sources_of_port: int = 0
     needs_tags: bool = False
     starts_by_script: bool = False
     kube: KubeFacts | None = None

@@ -13,9 +13,6 @@ from moyai.plan.pod_network import pod_network_of
 from moyai.plan.route_table import within
 from moyai.spec.model import ClusterSpec
 
-#: Source addresses that a port may have besides its own. No cloud reports its limit; this is the usual one of OpenStack.
-SOURCES_OF_A_PORT = 10
-
 
 @dataclass(frozen=True)
 class Limit:
@@ -55,9 +52,11 @@ class RouteBudget:
                 yield f"{begin}{one.used} of {one.limit} {one.name} are used{f'; {one.advice}' if one.advice else ''}"
 
 
-def route_budget(spec: ClusterSpec, *, nodes: int, foreign_routes: int, ports: Iterable[Port] = ()) -> RouteBudget:
+def route_budget(
+    spec: ClusterSpec, *, nodes: int, foreign_routes: int, ports: Iterable[Port] = (), sources_of_port: int = 0
+) -> RouteBudget:
     """``nodes``: that the cluster has, or is to have. ``foreign_routes``: of the router, that are not the cluster's. ``ports``:
-    of the cluster's machines."""
+    of the cluster's machines. ``sources_of_port``: the cloud's (``CloudKind``)."""
     network = spec.network
     limits: list[Limit] = []
     if pod_network_of(spec).by_router:
@@ -70,9 +69,9 @@ def route_budget(spec: ClusterSpec, *, nodes: int, foreign_routes: int, ports: I
     advice = f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} cannot change"
     limits.append(Limit("node addresses and pod ranges", nodes, spec.max_nodes, advice=advice))
     sources = {port.name: len(port.send_from) for port in ports}
-    if sources:
+    if sources and sources_of_port:
         name = max(sorted(sources), key=lambda one: sources[one])
-        limits.append(Limit(f"further source addresses of port {name}", sources[name], SOURCES_OF_A_PORT, by_nodes=False))
+        limits.append(Limit(f"further source addresses of port {name}", sources[name], sources_of_port, by_nodes=False))
     return RouteBudget(tuple(limits))
 
 

@@ -23,8 +23,8 @@ class ControlPlane(Model):
 
     replicas: int = Field(
         default=1,
-        description="How many machines: 1, 3 or 5. Of 3 one may die, of 5 two; an even number would bear no more than the odd "
-        "one below it.",
+        description="How many machines: 1, 3 or 5. Of 3 one may die, of 5 two. An even number survives no more deaths than the "
+        "odd number below it.",
     )
     flavor: Name = Field(
         default="m1.medium", description="The cloud's flavor for them: at least 2 CPUs' worth of work and 1.5 GB."
@@ -43,7 +43,7 @@ class ControlPlane(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.replicas not in range(1, MOST + 1, 2):
-            raise problem("1, 3 or 5 (the majority of an even number bears no more deaths)", at=("replicas",))
+            raise problem("1, 3 or 5 (an even number survives no more deaths than the odd number below it)", at=("replicas",))
         if self.zone and self.zones:
             raise problem("left out where zone is given", at=("zones",))
         if len(set(self.zones)) != len(self.zones):

@@ -10,6 +10,8 @@ from moyai.cloud.credentials import DIRECT, Reach
 from moyai.cloud.kind import VolumeNames
 from moyai.core.errors import Terminal
 
+#: As Neutron has it by default (max_allowed_address_pair).
+SOURCES_OF_PORT = 10
 VOLUME_NAMES = VolumeNames("disks.memory.test", objects="csi-memory", container="memory-csi-plugin")
 
 
@@ -60,6 +62,7 @@ class MemoryKind:
 
     name: str = "memory"
     volume_names: VolumeNames = VOLUME_NAMES
+    sources_of_port: int = SOURCES_OF_PORT
     needs_tags: bool = False
     guest_folders: tuple[str, ...] = ()
     user_data_limit: int = 65535

@@ -8,13 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.memory.addresses import unplug
+from moyai.cloud.memory.memory_kind import SOURCES_OF_PORT
 from moyai.cloud.memory.session import api
 from moyai.cloud.memory.subnet_addresses import MemoryRanges
 from moyai.cloud.model import Network, Port, PortUse, SourceAddress, Subnet
 from moyai.core.errors import Conflict, Terminal
-
-#: Neutron's own limit (max_allowed_address_pair).
-_PAIRS = 10
 
 
 class MemoryNetworks(MemoryRanges):
@@ -158,8 +156,8 @@ class MemoryNetworks(MemoryRanges):
     def _pairs(self, pairs: Sequence[SourceAddress]) -> tuple[SourceAddress, ...]:
         if not self._store.sources_allowed:
             raise self._refused(Terminal, "Unrecognized attribute(s) 'allowed_address_pairs'")
-        if len(pairs) > _PAIRS:
-            raise self._refused(Terminal, f"The number of allowed address pair exceeds the maximum {_PAIRS}.")
+        if len(pairs) > SOURCES_OF_PORT:
+            raise self._refused(Terminal, f"The number of allowed address pair exceeds the maximum {SOURCES_OF_PORT}.")
         return tuple(sorted(pairs))
 
     @api

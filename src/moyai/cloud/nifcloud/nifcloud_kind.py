@@ -74,6 +74,7 @@ class NifcloudKind:
     volume_names = VolumeNames(
         "additional-storage.csi.nifcloud.com", objects="csi-nifcloud", container="nifcloud-additional-storage-csi-driver"
     )
+    sources_of_port = 0
     #: Descriptions have the owner.
     needs_tags = False
     guest_folders: tuple[str, ...] = ()

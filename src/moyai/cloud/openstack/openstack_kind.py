@@ -13,6 +13,8 @@ class OpenStackKind:
 
     name = "openstack"
     volume_names = VolumeNames("cinder.csi.openstack.org", objects="csi-cinder", container="cinder-csi-plugin")
+    #: Neutron's default (max_allowed_address_pair).
+    sources_of_port = 10
     #: Neutron's objects have no other place for their owner.
     needs_tags = True
     guest_folders = ("/run/cloud-init",)

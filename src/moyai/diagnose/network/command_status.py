@@ -41,6 +41,7 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
         nodes=max(len(nodes), len(record.allocations)),
         foreign_routes=len(foreign_routes((facts.router,) if facts.router else (), cluster.spec)),
         ports=facts.ports.values(),
+        sources_of_port=cloud.kind.sources_of_port,
     )
     speaks = cluster.spec.network.mode == "bgp"
     bgp = bgp_report(api, record.name) if speaks else BgpReport(record.name, {}, {})

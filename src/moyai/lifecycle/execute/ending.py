@@ -13,9 +13,9 @@ from moyai.core.errors import NotFound
 from moyai.core.progress import Progress
 from moyai.kube.objects import parse_pod
 from moyai.kube.resources import PODS, SERVICES
+from moyai.lifecycle.detaching import volumes_detached
 from moyai.lifecycle.drain import cordon
 from moyai.lifecycle.execute.context import Context, Handler, handles
-from moyai.lifecycle.released import volumes_released
 from moyai.lifecycle.services import services_end
 from moyai.plan import steps as s
 
@@ -60,6 +60,6 @@ class Ending:
             progress.progress("the API does not answer any more; their machines are shut down")
             return
         driver = context.cloud.kind.volume_names.driver
-        left = volumes_released(context.api(), step.volumes, driver=driver, clock=context.clock, progress=progress)
+        left = volumes_detached(context.api(), step.volumes, driver=driver, clock=context.clock, progress=progress)
         if left:
             progress.progress(f"{', '.join(left)} were not detached in time; their machines are shut down")

@@ -10,7 +10,7 @@ from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Progress
 from moyai.kube.resources import DEPLOYMENTS, KUBE_SYSTEM
 from moyai.lifecycle import addon_objects, waits
-from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
+from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, return_to_service
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.execute.removing import retry_while_busy
 from moyai.lifecycle.leaving_planes import LeavingPlanes
@@ -68,7 +68,7 @@ class Inside:
         exclude(self._context.api(), step.node)
 
     def _uncordon(self, step: s.UncordonNode, _: Progress) -> None:
-        restore(self._context.api(), step.node)
+        return_to_service(self._context.api(), step.node)
 
     def _mark(self, step: s.MarkControlPlane, progress: Progress) -> None:
         context = self._context

@@ -192,7 +192,7 @@ def _change(call: ApiCall, verb: str, *, needs: InstanceState, refusal: str) -> 
     rows = call.instances()
     for row in rows:
         call.steady(row, "Instance")
-        # a server in a warning takes a stop, which is how it comes out of it
+        # a stop brings a server out of the state warning
         if row.state != needs and not (row.state == "warning" and verb.endswith("stop")):
             raise ApiRefusal(refusal, f"The server {row.name} is {row.state}, not {needs}.", status=500)
     return {"InstancesSet": [_moved(call, row, verb=verb, state_now="pending") for row in rows]}

@@ -198,7 +198,7 @@ def _parts(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> Iterato
 
 def _required(shape: Shape, value: Any, *, at: str) -> None:
     if shape.type == "structure":
-        # an empty list names nothing, and a call that takes none for all would change all
+        # where a call without a list means all objects, an empty list must not
         for name in sorted(one for one in shape.required if value.get(one) in (None, [])):
             where = _below(at, shape.members[name].wire or name)
             raise invalid(where, f"The parameter {where} is required.", kind="Required")

@@ -101,7 +101,7 @@ def backends(context: WorkContext, row: AnyBalancer, *, pair: PairRow) -> list[t
     if isinstance(row, BalancerRow):
         reached: Sequence[str] = (COMMON_GLOBAL, COMMON_PRIVATE)
     else:
-        # with two arms the machines are behind the one that has not the VIP
+        # with two arms the machines are behind the arm without the VIP
         reached = [arm.network for arm in sorted(row.arms, key=lambda arm: arm.vip)]
     found: list[tree.Backend] = []
     for uid in pair.members:
@@ -130,7 +130,7 @@ def _address(context: WorkContext, row: AnyBalancer, *, there: LoadBalancer) -> 
         if made.port_id != there.vip_port_id:
             addresses.associate_floating_ip(made.id, there.vip_port_id)
     if isinstance(row, BalancerRow):
-        # an elastic balancer's way is the matter of its users' firewall groups
+        # the users' firewall groups decide what an elastic balancer reaches
         admit_balancer(context, there.vip_address)
     kind, inner, cloud_id = type(row), there.vip_address, there.id
 

@@ -217,7 +217,7 @@ def stop(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     except NotFound:
         return WorkDone(changed(InstanceRow, row.uid, state="warning"))
     if server.power.broken:
-        # a machine that failed takes no order, but to go
+        # a machine that failed can only be deleted
         off = server.evidence.activity is Activity.OFF
         return WorkDone(changed(InstanceRow, row.uid, state="stopped" if off else "warning"))
     if work.step == "":

@@ -18,7 +18,7 @@ from moyai.nifcloud_front.pace import Pace, duration
 from moyai.nifcloud_front.store.front_store import FrontStore, StoredRow, Transaction
 from moyai.nifcloud_front.store.rows import PaceRow, WorkRow
 
-#: What every object of the front's has below.
+#: Tag of every object that the front makes in the cloud below.
 FRONT_TAG = "nifcloud-front"
 Change = Callable[[Transaction], None]
 

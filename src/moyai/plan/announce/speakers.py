@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from moyai.kube.objects import AddressPool, L2Advertisement, NamespacedName, Node, Service
 from moyai.kube.objects.node import EXCLUDE_LABEL
 
-#: How many nodes compete for an address: with this many minus one lost silently, the address still moves at once.
+#: How many nodes compete for an address. If all but one of them die silently, the address still moves at once.
 CANDIDATES = 3
 
 
@@ -50,7 +50,7 @@ def to_announce(node: str, now: AnnouncedServices) -> dict[str, AnnouncedAddress
         }
         if node not in able:
             continue
-        # which interfaces another node has is not known here: with named ones, each node that may competes
+        # the interfaces of other nodes are not known here: where an advertisement names some, each node that has one competes
         few = not any(one.interfaces for one in adverts)
         if few and address not in now.owned and node not in ranked(address, able)[:CANDIDATES]:
             continue

@@ -108,7 +108,7 @@ def _announces(me: Node, one: BgpAdvertisement, *, services: Collection[Service]
     def can(node: Node) -> bool:
         return in_service(node) and one.chosen.on(node.labels) and _serves(node.name, services, now=now)
 
-    # only a node that leaves asks for others
+    # other nodes matter only to a node that leaves
     return can(me) and (not me.cordoned or not any(can(other) for other in now.nodes if not other.cordoned))
 
 

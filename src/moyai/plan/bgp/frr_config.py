@@ -62,7 +62,7 @@ def _bfdd(old: FrrConfig, new: FrrConfig) -> Iterator[str]:
         yield "bfd"
         for name, lines in changed.items():
             yield f"profile {name}"
-            # each profile says each line, so that nothing of an earlier one remains
+            # each profile has every line, so that nothing of an earlier one remains
             yield from lines
             yield "exit"
         for name in gone:
@@ -93,7 +93,7 @@ def _map(name: str, old: Mapping[int, MapEntry], *, new: Mapping[int, MapEntry])
     def head(seq: int, entry: MapEntry) -> str:
         return f"route-map {name} {'permit' if entry.permit else 'deny'} {seq}"
 
-    # an entry is made new: a line that is gone would stay in it
+    # an entry is recreated: otherwise a line that is gone would stay in it
     yield from (f"no {head(seq, entry)}" for seq, entry in old.items() if new.get(seq) != entry)
     for seq, entry in new.items():
         if old.get(seq) != entry:
@@ -111,7 +111,7 @@ def _router(old: FrrConfig, new: FrrConfig) -> Iterator[str]:
         yield f"bgp router-id {new.router_id}"
         yield from ("no bgp default ipv4-unicast", "no bgp network import-check", "bgp log-neighbor-changes")
         yield "bgp bestpath as-path multipath-relax"
-        # FRR gathers what it tells a new neighbour for a second, and forgets what is withdrawn in that second
+        # FRR waits a second before its first routes to a new neighbour, and never withdraws a route that is gone by then
         yield "coalesce-time 0"
         # seconds: an agent that ended is there again sooner, and a router without BFD keeps paths of a dead node for so long
         yield "bgp graceful-restart restart-time 60"

@@ -25,7 +25,7 @@ _DENY = {65535: MapEntry(permit=False)}
 _OWN_PODS = 65000
 #: Seconds between keepalives, until silence ends a session, until the next attempt.
 _MESH_TIMERS = ("timers 3 9", "timers connect 3")
-#: More nodes than a cluster has; what exceeds it is no cluster.
+#: Prefixes that a node may send: more than a cluster has nodes.
 _MOST_OF_NODE = 10000
 
 

@@ -74,7 +74,7 @@ class Speakers:
 def sessions(me: Node, now: Speakers, *, conf: BgpConf) -> Sessions:
     """Of the node ``me``, which must have an address."""
     remarks: list[Remark] = []
-    # two sessions with one address cannot be, and without that with the node its pods are out of reach
+    # an address has one session, and without the node's own one its pods cannot be reached
     taken = {ip: one.name for one in now.nodes for ip in one.internal_ips} if conf.pods else {}
     for router in conf.peers:
         # the spec keeps its routers apart from nodes, and no Node object takes them away

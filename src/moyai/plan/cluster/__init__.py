@@ -180,6 +180,7 @@ def plan_up(
         nodes=len(now.nodes),
         foreign_routes=len(routes_of_others(cluster, observed, steps=steps)),
         ports=now.existing.ports.values(),
+        sources_of_port=observed.sources_of_port,
     )
     notes = (
         *budget.warnings(),

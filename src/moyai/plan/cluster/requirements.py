@@ -35,9 +35,9 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
             f"spec.controlPlane.endpoint: {cluster.spec.control_plane.endpoint!r}, should be 'single' with one control plane: "
             f"cloud {cloud} does not let ports send from other addresses than their own"
         )
-    if cluster.spec.services.announce.ranges and not observed.sources_allowed:
+    if (announced := cluster.spec.services.announce.ranges) and not observed.sources_allowed:
         raise UsageError(
-            "spec.services.announce.ranges: should be left out: "
+            f"spec.services.announce.ranges: {', '.join(map(str, announced))}, should be left out: "
             f"cloud {cloud} does not let ports send from other addresses than their own"
         )
     if observed.needs_tags and Capability.TAGS not in offered:

@@ -144,13 +144,13 @@ def volume_of(connection_info, mountpoint: str) -> tuple[str, dict]:
 
 
 def refuse_disks(instance, block_device_info) -> None:
-    """A machine's root is a folder on an image: other kinds of root and local disks are not to be had."""
+    """A machine's root is a folder on an image: other kinds of root and local disks are not offered."""
     wrong = None
     if not instance.image_ref:
         wrong = "a machine boots from an image, not from a volume"
     elif driver.block_device_info_get_ephemerals(block_device_info):
-        wrong = "ephemeral disks are not to be had"
+        wrong = "ephemeral disks are not offered"
     elif driver.swap_is_usable(driver.block_device_info_get_swap(block_device_info)):
-        wrong = "swap disks are not to be had"
+        wrong = "swap disks are not offered"
     if wrong:
         raise exception.ImageUnacceptable(image_id=instance.image_ref or "none", reason=wrong)

@@ -20,7 +20,7 @@ from moyai.kube.resources import VOLUME_ATTACHMENTS
 TIMEOUT = 60.0
 
 
-def volumes_released(api: KubeApi, volumes: Collection[str], *, driver: str, clock: Clock, progress: Progress) -> list[str]:
+def volumes_detached(api: KubeApi, volumes: Collection[str], *, driver: str, clock: Clock, progress: Progress) -> list[str]:
     """Wait until no node has these PersistentVolumes of the CSI driver ``driver``; after the time-out, returns those that are
     still attached."""
     left: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moyai.lifecycle.members import PlaneStatus, parse_members, plane_problems, read_planes
+from moyai.lifecycle.plane_status import PlaneStatus, parse_members, plane_problems, read_planes
 
 #: As etcdctl of etcd 3.7 prints them, cut to what is read.
 LISTED = {
