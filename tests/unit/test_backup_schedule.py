@@ -48,7 +48,7 @@ def test_one_is_made_when_it_is_due_and_the_oldest_go(world: World, folder: Path
     assert first.file
     assert backups.read(first.file, BY_KEY).manifest == first.made
     assert take(world).made is None, "it is not due"
-    files = [first.file.name]
+    files, done = [first.file.name], first
     for _ in range(3):
         world.clock.sleep(DAY)
         done = take(world)

@@ -1,6 +1,6 @@
 """``moyai certificates``: when certificates end, and how they and the keys behind them are replaced.
 
-Thin: reads arguments, calls ``lifecycle.rotate`` and ``lifecycle.certificates``, prints.
+Thin: reads arguments, calls ``lifecycle.rotate`` and ``lifecycle.status``, prints.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def list_certificates(cluster: str | None, output: str) -> None:
     """When each certificate of CLUSTER ends, and who renews it. Exit code 1 when one ends soon."""
     from moyai.cli.cluster import recorded
     from moyai.core.clock import SystemClock
-    from moyai.lifecycle.certificates import read_certificates
+    from moyai.lifecycle.status import read_certificates
 
     found = read_certificates(recorded(cluster), now=SystemClock().now())
     if output == "json":

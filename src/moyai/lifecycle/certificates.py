@@ -18,10 +18,7 @@ from moyai.bootstrap import pki
 from moyai.core.errors import MoyaiError
 from moyai.core.yamlread import read_one
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle.record import Record
-from moyai.lifecycle.rotation_state import RotationStatus, rotation_status
 from moyai.plan.certificates import YEAR, Life
-from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 
 #: How long before its end a credential is reported.
 _EXPIRY_NOTICE = timedelta(days=30)
@@ -76,23 +73,6 @@ class Certificate:
             f"`moyai ssh {machine}`, there `sudo systemctl status moyai-certificates` says why; a machine of an earlier "
             "version of moyai has no such unit: `sudo kubeadm certs renew all` and a restart of the machine do it"
         )
-
-
-@dataclass(frozen=True)
-class CertificateReport:
-    """``problems``: what ends soon. ``rotation``: that is under way."""
-
-    certificates: tuple[CertificateStatus, ...]
-    rotation: RotationStatus | None
-    problems: tuple[str, ...]
-
-
-def read_certificates(record: Record, *, now: datetime) -> CertificateReport:
-    """The certificates of a recorded cluster, without asking its cloud."""
-    found = known(record.folder, record.api(), timeout=5.0)
-    planes = sorted(name for name in record.allocations if pool_of_node(name, record.name) == CONTROL_PLANE_POOL)
-    problems = filter(None, (one.problem(now, control_planes=planes) for one in found))
-    return CertificateReport(tuple(one.status(now) for one in found), rotation_status(record, now=now), tuple(problems))
 
 
 def credential_problem(name: str, ends: datetime | None, *, now: datetime) -> str:

@@ -206,6 +206,23 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     )
 
 
+@dataclass(frozen=True)
+class CertificateReport:
+    """``problems``: what ends soon. ``rotation``: that is under way."""
+
+    certificates: tuple[CertificateStatus, ...]
+    rotation: RotationStatus | None
+    problems: tuple[str, ...]
+
+
+def read_certificates(record: Record, *, now: datetime) -> CertificateReport:
+    """The certificates of a recorded cluster, without asking its cloud."""
+    found = certificates.known(record.folder, open_api(record), timeout=5.0)
+    planes = sorted(name for name in record.allocations if pool_of_node(name, record.name) == CONTROL_PLANE_POOL)
+    problems = filter(None, (one.problem(now, control_planes=planes) for one in found))
+    return CertificateReport(tuple(one.status(now) for one in found), rotation_status(record, now=now), tuple(problems))
+
+
 def read_credentials(record: Record, cloud: Cloud, *, now: datetime) -> tuple[tuple[CredentialStatus, ...], tuple[str, ...]]:
     """(what the parts inside a cluster log in with, what is wrong with it)"""
     found, foreign = _credentials(cloud, record)
