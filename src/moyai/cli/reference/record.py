@@ -90,7 +90,7 @@ When a node or an object is removed, its entry is deleted.
 | `credential-next`, `volumes-credential-next` | during their rotation: id, name and secret of those that come |
 | `token`, `token made` | bootstrap token for joining nodes, and when it was created |
 | `key` | key of the encrypted part of the control plane's user data |
-| `encryption-key` | key that encrypts Secrets in etcd (`spec.security.encryptionAtRest`); a copy of etcd needs it. During a rotation there are two |
+| `encryption-key` | key that encrypts Secrets in etcd; a copy of etcd needs it. During a rotation there are two |
 
 ## Compatibility
 
