@@ -17,7 +17,7 @@ from pathlib import Path
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Terminal
-from moyai.core.files import write_private
+from moyai.core.files import rename_durably, write_private
 from moyai.core.ids import new_uid
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
@@ -110,9 +110,12 @@ def _record(folder: Path, cluster: Cluster, *, own: Paths, made: str) -> Record:
     known = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     known |= {"name": name, "uid": uid, "spec": dump(changed), "seats": {}, "restores": made, "upgrade": {}, "rotation": {}}
     target = own.make_state("clusters") / name
-    shutil.copytree(folder, target)
-    target.chmod(0o700)
-    write_private(target / "record.json", json.dumps(known, indent=1))
+    # no name of a cluster begins with a dot: what a kill leaves here is no record, and goes with the next rehearsal
+    aside = target.with_name(f".{name}")
+    shutil.copytree(folder, aside)
+    aside.chmod(0o700)
+    write_private(aside / "record.json", json.dumps(known, indent=1))
+    rename_durably(aside, target)
     record = Record.open(own, name)
     assert record is not None
     return record
