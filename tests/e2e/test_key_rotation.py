@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Generator
 
+import pyrage
 import pytest
 
 from moyai.core.errors import MoyaiError
@@ -209,3 +210,23 @@ def test_credentials_are_replaced_and_the_old_ones_are_refused(planes: Planes) -
 
 def test_a_plan_finds_nothing_to_do(planes: Planes) -> None:
     assert json.loads(planes.moyai("plan", str(planes.folder), "--output", "json").stdout)["steps"] == []
+
+
+def test_a_backup_is_rehearsed_beside_the_living_cluster(planes: Planes) -> None:
+    own = pyrage.x25519.Identity.generate()
+    key = planes.folder / "key.txt"
+    key.write_text(str(own))
+    file = planes.folder / "b.moyai"
+    planes.moyai("backup", planes.name, "--file", str(file), "-r", str(own.to_public()))
+    before, running = planes.objects(), workloads(planes)
+    began = time.monotonic()
+    done = planes.moyai("restore", str(file), "-i", str(key), "--rehearse", "--output", "json")
+    found = json.loads(done.stdout)
+    print(f"\nrehearsed in {time.monotonic() - began:.0f} s, {found['seconds']:.0f} s until it was read: {found['found']}")
+    counts = dict(found["found"])
+    assert counts["secrets"] == len(api(planes).list(SECRETS))
+    assert counts["namespaces"] == len(api(planes).list(NAMESPACES))
+    assert planes.objects() == before
+    assert not [one.name for one in planes.provider.machines.servers() if one.name.startswith("rehearsal-")]
+    assert workloads(planes) == running
+    assert planes.status()["backup"]["rehearsed_file"] == file.name

@@ -16,6 +16,7 @@ from moyai.lifecycle.certificates import kubeconfig_life
 from moyai.lifecycle.status import read
 from moyai.plan import text
 from moyai.plan.rotation import Rotated
+from tests.fakes.machine_folders import STATIC
 from tests.unit.rotation_world import ONE, PLANE, THREE, WORKER, RotationWorld
 
 
@@ -89,6 +90,8 @@ def test_all_secrets_are_stored_with_the_new_encryption_key(world: RotationWorld
     assert name != "moyai"
     assert set(world.folders.secrets.values()) == {name}
     assert not world.broken()
+    annotated = [one for one in STATIC if "annotations" in world.folders.manifest(PLANE, one)["metadata"]]
+    assert annotated == ["kube-apiserver"], "only what reads the key starts again"
 
 
 def test_the_plan_has_all_stages_and_does_nothing(world: RotationWorld) -> None:

@@ -77,6 +77,7 @@ KNOWN: dict[str, str] = {
     "lifecycle.etcd_data:make_etcd_data": STREAM,
     "lifecycle.restore_cluster:_read.into": ASIDE,
     "lifecycle.restore_cluster:_stage": ASIDE,
+    "lifecycle.rehearse:_record": ASIDE,
     "linux.background:background": OUTPUT,
     "linux.beneath:make_device": KERNEL,
     "linux.beneath:write": GUEST,

@@ -51,7 +51,8 @@ class Secrets:
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """What all machines of one run have in common."""
+    """What all machines of one run have in common. ``rehearses``: a restore is only tried, so that nothing may act on the
+    cloud."""
 
     cluster: Cluster
     uid: str
@@ -61,6 +62,7 @@ class ClusterFacts:
     cloud_kind: CloudKind
     capabilities: frozenset[Capability]
     versions: Versions
+    rehearses: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets:
         mtu=made.network_mtu,
         mirror=facts.account.image_mirror,
         emulated=facts.versions.emulated,
+        rehearses=facts.rehearses,
     )
 
 

@@ -56,7 +56,8 @@ class NodeFacts:
     after encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none.
 
     ``restores``: when the backup was made that the cluster begins with, empty for a new cluster. ``living``: the nodes whose
-    machines run already. ``emulated``: the minor version as which a control plane behaves, empty for its own.
+    machines run already. ``rehearses``: the restore is only tried. ``emulated``: the minor version as which a control plane
+    behaves, empty for its own.
 
     ``own_address``: the machine gives itself its address. ``tells_range``: its Node says its pod range, because nobody else
     does."""
@@ -75,6 +76,7 @@ class NodeFacts:
     restores: str = ""
     living: tuple[str, ...] = ()
     emulated: str = ""
+    rehearses: bool = False
     own_address: bool = False
     tells_range: bool = False
 
@@ -121,7 +123,7 @@ def control_plane(
         if manifests:
             folder = "late" if name in late else "early"
             sealed[f"etc/moyai/addons/{folder}/{number:02}-{name.replace(' ', '-')}.yaml"] = manifests.encode()
-    if facts.restores:
+    if facts.restores and not facts.rehearses:
         sealed["etc/moyai/addons/early/00-restored.yaml"] = _restored(facts.restores).encode()
     if addons and facts.node.virtual:
         sealed["etc/moyai/addons/late/99-kube-proxy.yaml"] = kubeadm.kube_proxy_patch().encode()
@@ -169,7 +171,11 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
         "etc/moyai/place.json": json.dumps(place).encode(),
         "usr/local/lib/moyai/etcd-member": _data("etcd_member.py"),
         "usr/local/lib/moyai/make-control-plane": _data(
-            "make-control-plane", ADDRESS=node.address, FOUNDER=founder, INIT=_INIT
+            "make-control-plane",
+            ADDRESS=node.address,
+            FOUNDER=founder,
+            INIT=_INIT,
+            REHEARSES="yes" if facts.rehearses else "no",
         ),
         **({name: _data(name.rpartition("/")[2]) for name in _VIRTUAL_UNITS} if node.virtual else {}),
         **(_restoring(facts) if facts.restores else {}),

@@ -15,6 +15,7 @@ import click
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.core.paths import default_paths
 
 if TYPE_CHECKING:
     from moyai.plan.rotation import Rotated
@@ -115,7 +116,6 @@ def rotate_encryption_key(cluster: str | None, dry_run: bool, *, yes: bool, outp
 def run_rotation(cluster: str | None, what: Rotated, *, dry_run: bool, yes: bool, output: str) -> None:
     """Show the plan, ask, and carry it out."""
     from moyai.cli.cluster import connect, recorded
-    from moyai.core.paths import default_paths
     from moyai.lifecycle import rotate as rotating
     from moyai.plan import text
 

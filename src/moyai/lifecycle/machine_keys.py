@@ -26,6 +26,7 @@ from moyai.kube.resources import NODES, PODS, Json
 from moyai.lifecycle.etcd_members import Etcd
 from moyai.lifecycle.plane_pod import NAMESPACE, own_image, plane_pod
 from moyai.plan import steps as s
+from moyai.plan.rotation import Rotated, Rotation
 
 #: Seconds: for the pod to run; for a machine to have its keys; for static pods to run again, of which the API server is one.
 POD_TIMEOUT, KEYS_TIMEOUT, STATIC_TIMEOUT, WORD_TIMEOUT = 120.0, 180.0, 300.0, 15.0
@@ -35,7 +36,6 @@ _FOLDERS = {
     "control-plane": ("/etc/kubernetes", "/var/lib/kubelet/pki", "/usr/local/lib/moyai"),
     "worker": ("/etc/kubernetes", "/var/lib/kubelet/pki"),
 }
-STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 ANNOTATION = "moyai.dev/keys"
 
 
@@ -48,13 +48,14 @@ class MachineOrder:
     signed: str = ""
     chain: str = ""
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    pods: tuple[str, ...] = ()
     generation: str = ""
     kubelet: str = field(repr=False, default="")
 
     def line(self) -> bytes:
         found: dict[str, Any] = {
             "now": self.now, "files": self.files, "signed": self.signed, "chain": self.chain, "flags": self.flags,
-            "generation": self.generation, "kubelet": self.kubelet,
+            "pods": self.pods, "generation": self.generation, "kubelet": self.kubelet,
         }  # fmt: skip
         return json.dumps(found).encode() + b"\n"
 
@@ -125,7 +126,7 @@ class MachineKeys:
         return None if found.phase == "Running" else NotYet(f"pod {pod} is {found.phase or 'not started'}{why}")
 
     def _run(self, api: KubeApi, step: s.WaitStaticPods) -> NotYet | None:
-        for name in STATIC_PODS:
+        for name in step.pods:
             pod = f"{name}-{step.node}"
             try:
                 found = api.get(PODS, pod, namespace=NAMESPACE)
@@ -158,7 +159,7 @@ def _ready(pod: Json) -> bool:
     return any((text(one, "type"), text(one, "status")) == ("Ready", "True") for one in conditions)
 
 
-def plane_order(pki: authorities.Pki, *, encryption: str, now: str, generation: str, signed: str, renews: str) -> MachineOrder:
+def plane_order(pki: authorities.Pki, rotation: Rotation, *, encryption: str, now: str, renews: str) -> MachineOrder:
     """For a control plane. ``encryption``: the API server's configuration of its keys, empty where it has none. ``renews``: the
     program that renews certificates on the machine."""
     files = {f"etc/kubernetes/pki/{name}": content.decode() for name, content in pki.files.items()}
@@ -170,10 +171,11 @@ def plane_order(pki: authorities.Pki, *, encryption: str, now: str, generation: 
     return MachineOrder(
         now,
         files=files,
-        signed=signed,
+        signed=rotation.begun if rotation.what is Rotated.CERTIFICATES else "",
         chain=pki.files.get(authorities.CROSS, b"").decode(),
         flags={"kube-controller-manager": {"cluster-signing-cert-file": signing}} if authorities.SIGNING in pki.files else {},
-        generation=generation,
+        pods=rotation.pods,
+        generation=rotation.generation,
     )
 
 

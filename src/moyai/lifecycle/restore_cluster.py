@@ -81,7 +81,7 @@ def preview(
     file: Path, opener: Opener, *, wanted: RestoreWish, connect: Callable[[str], Cloud], paths: Paths, clock: Clock
 ) -> Plan:
     """The plan of ``restore``, without doing anything. Raises what ``restore`` raises before it does something."""
-    with _staged(file, opener, wanted=wanted, paths=paths) as staged:
+    with staged_backup(file, opener, wanted=wanted, paths=paths) as staged:
         cloud = connect(staged.cluster.spec.cloud)
         _refuse_living(staged, cloud, paths=paths)
         return building.preview(staged.cluster, cloud, paths=staged.known(paths), clock=clock)
@@ -102,7 +102,7 @@ def restore(
 
     UsageError, with nothing changed, for a file that cannot be read, and where the cluster or its control plane exists.
     """
-    with _staged(file, opener, wanted=wanted, paths=paths) as staged:
+    with staged_backup(file, opener, wanted=wanted, paths=paths) as staged:
         name, cloud = staged.cluster.name, connect(staged.cluster.spec.cloud)
         program = etcdutl()
         with locked(paths, name):
@@ -118,7 +118,7 @@ def restore(
     folder = record.folder / _FOLDER
 
     def data(node: str, address: str) -> EtcdData:
-        return _data(folder, program, node=node, address=address)
+        return snapshot_data(folder.parent, program, node=node, address=address)
 
     result = building.up(record.cluster, cloud, paths=paths, reporter=reporter, clock=clock, data=data)
     with locked(paths, name):
@@ -133,7 +133,7 @@ def restore(
 
 
 @dataclass(frozen=True)
-class _Staged:
+class StagedBackup:
     """A backup that was read, as a record that counts nowhere yet. ``paths``: where it lies."""
 
     paths: Paths
@@ -153,7 +153,7 @@ class _Staged:
         return paths if self.begun(paths) else self.paths
 
     def data(self, etcdutl: Path, name: str, address: str) -> EtcdData:
-        return _data(self.folder / _FOLDER, etcdutl, node=name, address=address)
+        return snapshot_data(self.folder, etcdutl, node=name, address=address)
 
     def put_on_record(self, paths: Paths) -> None:
         """The record that was there is kept aside: it may know what the backup does not."""
@@ -167,7 +167,7 @@ class _Staged:
 
 
 @contextmanager
-def _staged(file: Path, opener: Opener, *, wanted: RestoreWish, paths: Paths) -> Generator[_Staged]:
+def staged_backup(file: Path, opener: Opener, *, wanted: RestoreWish, paths: Paths) -> Generator[StagedBackup]:
     """The backup as a record in a folder of its own, which is gone afterwards. What a killed run left there goes first: there
     are keys in it."""
     restores = paths.make_state("restores")
@@ -180,7 +180,7 @@ def _refuse_second(holder: str) -> None:
     raise Terminal(f"another moyai ({holder}) restores a backup", hint="wait until it is done")
 
 
-def _read(file: Path, opener: Opener, *, own: Paths, wanted: RestoreWish) -> Generator[_Staged]:
+def _read(file: Path, opener: Opener, *, own: Paths, wanted: RestoreWish) -> Generator[StagedBackup]:
     place = own.make_state("clusters") / SNAPSHOT
     streams: list[BinaryIO] = []
 
@@ -202,7 +202,7 @@ def _read(file: Path, opener: Opener, *, own: Paths, wanted: RestoreWish) -> Gen
         shutil.rmtree(own.state, ignore_errors=True)
 
 
-def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: RestoreWish) -> _Staged:
+def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: RestoreWish) -> StagedBackup:
     """The record of a cluster that has never answered: with its authorities, its spec and its allocations, without what it had
     in a cloud. Machines are made with new tokens and new credentials."""
     manifest = content.manifest
@@ -233,7 +233,7 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
     assert opened is not None
     cluster = _changed(opened.cluster, wanted)
     opened.set_spec(dump(cluster))
-    return _Staged(paths, manifest, cluster)
+    return StagedBackup(paths, manifest, cluster)
 
 
 def _changed(cluster: Cluster, wanted: RestoreWish) -> Cluster:
@@ -249,7 +249,7 @@ def _changed(cluster: Cluster, wanted: RestoreWish) -> Cluster:
     return changed
 
 
-def _refuse_living(staged: _Staged, cloud: Cloud, *, paths: Paths) -> None:
+def _refuse_living(staged: StagedBackup, cloud: Cloud, *, paths: Paths) -> None:
     """UsageError where the cluster lives, or its control plane's machines are there, or its name is another one's."""
     name, uid = staged.cluster.name, staged.manifest.uid
     if staged.begun(paths):
@@ -273,7 +273,9 @@ def _refuse_living(staged: _Staged, cloud: Cloud, *, paths: Paths) -> None:
         )
 
 
-def _data(folder: Path, etcdutl: Path, *, node: str, address: str) -> EtcdData:
+def snapshot_data(record: Path, etcdutl: Path, *, node: str, address: str) -> EtcdData:
+    """etcd's data of a restored cluster, for this member. ``record``: the folder of its record."""
+    folder = record / _FOLDER
     return make_etcd_data(folder / SNAPSHOT, folder / "etcd.tar.gz", etcdutl=etcdutl, name=node, address=address)
 
 

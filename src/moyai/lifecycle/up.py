@@ -152,7 +152,7 @@ def rounds_of(cloud: Cloud, paths: Paths, *, reporter: Reporter, clock: Clock, d
         return look(cluster, cloud, paths=paths, clock=clock, replaced=replaced, hold=hold)
 
     def carries(start: Start, record: Record, *, suffix: str) -> tuple[str, ...]:
-        return _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data, suffix=suffix)
+        return carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data, suffix=suffix)
 
     return Rounds(looks, carries, reporter=reporter, clock=clock)
 
@@ -263,7 +263,7 @@ def _endings(
     yield from filter(None, problems)
 
 
-def _carry_out(
+def carry_out(
     start: Start,
     cloud: Cloud,
     *,

@@ -63,6 +63,16 @@ COMMANDS = {
 }
 
 
+_ALL_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+#: The static pods of a control plane that read what is rotated.
+_PODS: dict[Rotated, tuple[str, ...]] = {
+    Rotated.CERTIFICATES: _ALL_PODS,
+    Rotated.AUTHORITIES: _ALL_PODS,
+    Rotated.ACCOUNT_KEY: ("kube-apiserver", "kube-controller-manager"),
+    Rotated.ENCRYPTION_KEY: ("kube-apiserver",),
+}
+
+
 @dataclass(frozen=True)
 class Rotation:
     """``begun``: when the rotation began (ISO 8601); names what is new. ``done``: when all machines had the stage, empty
@@ -77,6 +87,11 @@ class Rotation:
     def generation(self) -> str:
         """Tells the static pods of this stage from those before."""
         return f"{self.begun} {self.what}: {self.stage}"
+
+    @property
+    def pods(self) -> tuple[str, ...]:
+        """The static pods that start again at each stage."""
+        return _PODS.get(self.what, ())
 
     @property
     def moment(self) -> datetime:
@@ -158,7 +173,9 @@ def _steps(rotation: Rotation, planes: Sequence[str], *, workers: Sequence[str])
         # one after the other: the others serve meanwhile
         given = _given(rotation, node, role="control-plane", after=before)
         yield given
-        wait = s.WaitStaticPods(key=s.static_pods(node), node=node, generation=rotation.generation, after=(given.id,))
+        wait = s.WaitStaticPods(
+            key=s.static_pods(node), node=node, generation=rotation.generation, pods=rotation.pods, after=(given.id,)
+        )
         yield wait
         before = (wait.id,)
     if rotation.stage is not RotationStage.DROP:

@@ -8,7 +8,8 @@ signed      leaf certificates that begin earlier are signed again (ISO 8601); em
 now         the time (ISO 8601) from which on new certificates count
 chain       certificates behind the API server's own, for clients that trust only an authority that was replaced
 flags       static pod → flag → value
-generation  static pods whose manifest does not have it yet are made again
+pods        static pods that read what changes; those whose manifest does not have the
+generation  yet are made again
 kubelet     a client certificate with its key, for a kubelet whose certificate is of another authority; empty: for none
 
 One line of JSON is the answer: ``changed``, the names of the files that were replaced.
@@ -209,7 +210,9 @@ class Machine:
     def manifests(self) -> None:
         """The kubelet makes a pod again whose manifest has changed."""
         folder, generation = self.root / KUBERNETES / "manifests", self.order["generation"]
-        for path in sorted(folder.glob("[!.]*.yaml")) if generation else ():
+        for path in sorted(folder.glob("[!.]*.yaml")):
+            if path.stem not in self.order["pods"]:
+                continue
             pod = yaml.safe_load(path.read_bytes())
             pod["metadata"].setdefault("annotations", {})[ANNOTATION] = generation
             for flag, value in self.order["flags"].get(path.stem, {}).items():

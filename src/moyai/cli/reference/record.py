@@ -9,7 +9,7 @@ from typing import Literal, get_origin
 
 from pydantic import BaseModel
 
-from moyai.lifecycle.record_format import ObjectForm, RecordForm, UpgradeForm
+from moyai.lifecycle.record_format import ObjectForm, RecordForm, RotationForm, UpgradeForm
 
 _HEAD = """\
 <!-- Written by `python -m moyai.cli.reference docs/reference`; edit src/moyai/cli/reference/record.py. -->
@@ -31,6 +31,8 @@ file is therefore always complete.
 | `secrets.json` | secrets that cannot be read from the cloud again |
 | `kubeconfig` | the administrator's access to the cluster |
 | `pki/` | authorities (`ca`, `front-proxy-ca`, `etcd/ca`), and the key of service accounts (`sa.key`, `sa.pub`) |
+| `pki/next/` | during a rotation: the keys and authorities that come |
+| `backups.json` | when the youngest scheduled backup was made, and when a rehearsal last succeeded |
 | `id_ed25519`, `id_rsa` | the private SSH key for all nodes; the second on a cloud that takes RSA keys only |
 | `id_start` | on a cloud that takes a small script as user data: the private SSH key that hands machines their start |
 | `machines/` | of each node, on such a cloud: its metadata, its public address, and its start until it has run it |
@@ -41,7 +43,8 @@ file is therefore always complete.
 The file `~/.local/state/moyai/clusters/.<name>.lock`, outside the folder, is the lock. While a process holds it,
 another `up` or `down` of the same cluster ends with an error.
 
-The folder `~/.local/state/moyai/restores/<name>.before` is the record whose place a restore has taken.
+The folder `~/.local/state/moyai/restores/<name>.before` is the record whose place a restore has taken. Below
+`~/.local/state/moyai/rehearsals` is the record of a throw-away cluster while `moyai restore --rehearse` runs.
 
 `moyai down` deletes both folders when nothing of the cluster is left in the cloud.
 
@@ -51,6 +54,11 @@ The folder `~/.local/state/moyai/restores/<name>.before` is the record whose pla
 
 _UPGRADE = """
 `upgrade` has these fields ([how a cluster is upgraded](../how-to/kubernetes-version.md)):
+
+"""
+
+_ROTATION = """
+`rotation` has these fields ([how keys are replaced](../how-to/certificates.md)):
 
 """
 
@@ -81,9 +89,10 @@ When a node or an object is removed, its entry is deleted.
 | key | content |
 | --- | --- |
 | `credential`, `volumes-credential` | secrets of the credentials, which the cloud shows only once |
+| `credential-next`, `volumes-credential-next` | during their rotation: id, name and secret of those that come |
 | `token`, `token made` | bootstrap token for joining nodes, and when it was created |
 | `key` | key of the encrypted part of the control plane's user data |
-| `encryption-key` | key that encrypts Secrets in etcd (`spec.security.encryptionAtRest`); a copy of etcd needs it |
+| `encryption-key` | key that encrypts Secrets in etcd; a copy of etcd needs it. During a rotation there are two |
 
 ## Compatibility
 
@@ -100,7 +109,19 @@ writes it in format 2 at its next change. An older moyai refuses a record of for
 
 def render() -> str:
     """The page as Markdown. Raises ValueError for a field without a description."""
-    return "".join([_HEAD, _table(RecordForm), _UPGRADE, _table(UpgradeForm), _OBJECT, _table(ObjectForm), _TAIL])
+    return "".join(
+        [
+            _HEAD,
+            _table(RecordForm),
+            _UPGRADE,
+            _table(UpgradeForm),
+            _ROTATION,
+            _table(RotationForm),
+            _OBJECT,
+            _table(ObjectForm),
+            _TAIL,
+        ]
+    )
 
 
 def _table(form: type[BaseModel]) -> str:

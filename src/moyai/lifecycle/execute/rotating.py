@@ -55,10 +55,9 @@ class Rotating:
             keys = self._context.require_record().secret(ENCRYPTION_KEY) if self._encrypts else ""
             order = plane_order(
                 self._authorities,
+                rotation,
                 encryption=api_server.encryption(keys) if keys else "",
                 now=now,
-                generation=rotation.generation,
-                signed=rotation.begun if rotation.what is Rotated.CERTIFICATES else "",
                 renews=_renews() if changes else "",
             )
         if changes and rotation.stage is not RotationStage.TRUST:

@@ -36,11 +36,12 @@ class SetMachineKeys(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitStaticPods(Step):
-    """``generation``: that the pods' manifests must have."""
+    """``pods``: their names without the node's. ``generation``: that their manifests must have."""
 
     verb: ClassVar[Verb] = Verb.WAIT
     node: str
     generation: str
+    pods: tuple[str, ...]
 
     @property
     def text(self) -> str:
