@@ -101,8 +101,12 @@ def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, lis
     """
     if machine.bgp is None:
         return {}
-    homes = {NODES, *(pool.network for pool in spec.node_pools)}
-    near = [range_of_network(spec, place.network) for place in machine.networks if place.network in homes]
+    homes = sorted({NODES, *(pool.network for pool in spec.node_pools)})
+    own = {place.address for place in machine.networks}
+    # both ends of a session agree: BFD over several hops has a port of its own
+    far = any(one.multihop and one.address in own for one in spec.network.bgp.routers)
+    places = {place.network for place in machine.networks}
+    near = [range_of_network(spec, network) for network in homes if far or network in places]
     led = led_networks(spec, machine)
     accepted = [f"{spec.network.pod_cidr} le 32", *(f"{one} le 32" for one in spec.services.announce.ranges)]
     group, listed = NODES_GROUP, "prefix-list"
@@ -112,7 +116,7 @@ def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, lis
         f"remote-as {spec.network.bgp.asn}",
         "bfd",
         "timers 3 9",
-        "ebgp-multihop 2" if len(near) < len(homes) else "",
+        "ebgp-multihop" if far else "",
     )
     commands = [
         *lists,
