@@ -96,7 +96,8 @@ def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, lis
     """Daemon of FRR → commands that configure it on a machine with BGP; nothing for another one.
 
     Nodes come and go without any change here: whoever calls from their networks, in the nodes' autonomous system, has a
-    session. What they announce is accepted where it is a pod range or an address of a Service, and the router tells them the
+    session. It announces no graceful restart of its own: nodes would wait to be called by it, and a router that listens calls
+    nobody. What they announce is accepted where it is a pod range or an address of a Service, and the router tells them the
     ranges that it leads to.
     """
     if machine.bgp is None:
@@ -124,7 +125,6 @@ def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, lis
         f"bgp router-id {machine.networks[0].address}",
         "no bgp ebgp-requires-policy",
         "bgp bestpath as-path multipath-relax",
-        "bgp graceful-restart",
         "bgp listen limit 1000",
         f"neighbor {group} peer-group",
         *(f"neighbor {group} {one}" for one in neighbour if one),
