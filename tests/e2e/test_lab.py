@@ -100,7 +100,7 @@ def test_a_silent_death_costs_the_connections_over_that_node_alone(lab: Lab) -> 
     lab.moyai(*pause)
     try:
         until("the dead node to be left out", lambda: lab.hops() == WORKERS - {"172.17.0.12"}, within=10)
-        until("/tmp/said", lambda: lab.client("cat", within=60).strip() != "", "the client to end", seconds=30)
+        until("the client to end", lambda: lab.client("cat", "/tmp/said").strip(), within=30)
     finally:
         lab.moyai(*pause[:-2], "unpause", victim.id)
     said = json.loads(lab.client("cat", "/tmp/said"))
@@ -135,4 +135,4 @@ def test_a_machine_whose_entry_changes_is_made_again(lab: Lab, tmp_path: Path) -
     lab.up()
     after = next(one for one in connect(lab.cloud).machines.servers() if one.name == f"{lab.name}-client-01")
     assert after.id != before.id
-    until("/etc/motd", lambda: "a client" in lab.client("cat", within=60), "the file")
+    until("the file", lambda: "a client" in lab.client("cat", "/etc/motd"), within=60)
