@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from moyai.cloud.openstack import connect
+from moyai.kube.resources import Json
 from tests.e2e.disks import until
 from tests.e2e.driver import ROOT, Cluster
 
@@ -54,7 +55,7 @@ class Lab(Cluster):
     def hops(self) -> set[str]:
         """The next hops of the Service's address in the router's kernel."""
         seen = json.loads(self.moyai("bgp", "routes", self.name, "--on", "rt-01", "--output", "json").stdout)
-        routes = seen["nodes"]["rt-01"]["kernel"] if seen["nodes"] else []
+        routes: list[Json] = seen["nodes"]["rt-01"]["kernel"] if seen["nodes"] else []
         return {hop for one in routes if one["prefix"] == f"{ADDRESS}/32" for hop in one["gateways"]}
 
     def client(self, *words: str) -> str:
