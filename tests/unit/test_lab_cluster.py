@@ -249,7 +249,7 @@ def test_what_a_machine_is_made_with_says_what_its_role_demands() -> None:
     assert "default via 10.10.0.1" in found["client-01"]["usr/local/lib/moyai/machine"]
     assert "install tcpdump" in found["client-01"]["usr/local/lib/moyai/packages"]
     router = found["rt-01"]
-    assert "ip saddr { 10.10.0.0/24 } ip daddr != { 10.8.0.0/24, 10.244.0.0/16" in router["usr/local/lib/moyai/machine"]
+    assert "ip saddr { 10.10.0.0/24 } ip daddr != { 10.8.0.0/24, 10.9.0.0/24" in router["usr/local/lib/moyai/machine"]
     commands = json.loads(router["etc/moyai/router.json"])["bgpd"]
     assert "bgp listen range 10.9.0.0/24 peer-group nodes" in commands
     assert "ip prefix-list from-nodes seq 10 permit 10.11.0.0/27 le 32" in commands

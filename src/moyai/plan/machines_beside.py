@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 from typing import Any
 
 from moyai.plan.nodes import range_of_network
@@ -89,7 +89,8 @@ def inside_ranges(spec: ClusterSpec) -> tuple[IPv4Network, ...]:
     """All ranges that are the cluster's: nobody translates addresses between them."""
     network = spec.network
     further = (one.cidr for one in spec.networks)
-    return (network.node_cidr, network.pod_cidr, network.service_cidr, *further, *spec.services.announce.ranges)
+    announced = spec.services.announce.ranges
+    return tuple(collapse_addresses((network.node_cidr, network.pod_cidr, network.service_cidr, *further, *announced)))
 
 
 def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, list[str]]:

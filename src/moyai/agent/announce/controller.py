@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moyai.agent.announce.elector import AddressElector, LeaseCallbacks
+from moyai.agent.address_elector import AddressElector, LeaseCallbacks
 from moyai.agent.announce_caches import AnnounceCaches, is_announced
 from moyai.agent.service_statuses import ServiceStatuses
 from moyai.core.clock import Clock
