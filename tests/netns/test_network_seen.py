@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from moyai.diagnose.network.trace_model import PacketEnd, Trace, World
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects import PolicyPod, parse_node
 from moyai.kube.resources import Json
-from moyai.linux import netns, network_facts, packet_watch, pod_probe
+from moyai.linux import netns, network_facts, packet_watch, path_probe, pod_probe
 from moyai.linux.netlink import Netlink
 from moyai.linux.process import run
 from moyai.plan.network_policy.pod_index import PodIndex
@@ -209,6 +210,15 @@ async def test_a_pods_probe_measures_what_passes(two: list[Machine]) -> None:
         found = probed(two)
         assert found["pods"]["n2"] != ""
         assert found["sizes"]["n2"]["passes"] == 0
+
+
+def test_a_machines_probe_measures_the_path_and_not_the_link() -> None:
+    with machines(3, pods=False) as made:
+        targets = json.dumps({one.name: one.address for one in made[1:]})
+        assert program(made[0].net, path_probe, targets) == {"link": 1500, "paths": {"n2": 1500, "n3": 1500}}
+        # the switch carries less towards one machine, and says nothing
+        ip(f"pn{os.getpid()}-sw", "link set s2 mtu 1400", "link set s3 down")
+        assert program(made[0].net, path_probe, targets) == {"link": 1500, "paths": {"n2": 1400, "n3": 0}}
 
 
 def sent(made: list[Machine], protocol: str, *, port: int) -> LiveTrace:

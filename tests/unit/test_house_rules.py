@@ -184,6 +184,7 @@ SHARED = {
     "desired.py": "the desired state of the folder's subject",
     "difference.py": "the steps from the observed to the desired state of the folder's subject",
     "disks.py": "disks: of a cloud, of the cloud in memory, of NIFCLOUD, of a node",
+    "egress.py": "egress addresses: the objects, who has which pods",
     "ending.py": "steps that end a cluster through Kubernetes: planned, as data, carried out",
     "errors.py": "classes of errors: the common ones, how those of a service become them",
     "fencing.py": "fencing of nodes: the decision, the controller",

@@ -24,7 +24,7 @@ from moyai.lifecycle.status import read
 from moyai.linux.process import run
 from moyai.plan import text
 from moyai.plan.bgp.bgp_conf import read_bgp_conf, write_bgp_conf
-from moyai.plan.machines_beside import wanted_machines
+from moyai.plan.machines_beside import router_commands, wanted_machines
 from moyai.plan.pod_network.bgp import bgp_conf_of
 from moyai.spec.load import load, parse
 from tests.fakes.cloud import named
@@ -249,7 +249,7 @@ def test_what_a_machine_is_made_with_says_what_its_role_demands() -> None:
     assert "default via 10.10.0.1" in found["client-01"]["usr/local/lib/moyai/machine"]
     assert "install tcpdump" in found["client-01"]["usr/local/lib/moyai/packages"]
     router = found["rt-01"]
-    assert "ip saddr { 10.10.0.0/24 } ip daddr != { 10.8.0.0/24, 10.244.0.0/16" in router["usr/local/lib/moyai/machine"]
+    assert "ip saddr { 10.10.0.0/24 } ip daddr != { 10.8.0.0/24, 10.9.0.0/24" in router["usr/local/lib/moyai/machine"]
     commands = json.loads(router["etc/moyai/router.json"])["bgpd"]
     assert "bgp listen range 10.9.0.0/24 peer-group nodes" in commands
     assert "ip prefix-list from-nodes seq 10 permit 10.11.0.0/27 le 32" in commands
@@ -261,6 +261,20 @@ def test_what_a_machine_is_made_with_says_what_its_role_demands() -> None:
         run(["sh", "-n"], stdin=text_, timeout=20)
     with pytest.raises(UserDataTooLarge):
         machine_data(cluster, wanted_machines(cluster)[0], limit=1000)
+
+
+def test_a_router_and_its_nodes_agree_whether_a_session_has_several_hops() -> None:
+    spec = parse(LAB).spec
+    near = router_commands(spec, spec.machines[0])["bgpd"]
+    assert "multihop" not in " ".join(near)
+    assert [one for one in near if "listen range" in one] == ["bgp listen range 10.9.0.0/24 peer-group nodes"]
+    spec = parse(LAB.replace("asn: 64512, accept", "asn: 64512, multihop: true, accept")).spec
+    far = router_commands(spec, spec.machines[0])["bgpd"]
+    assert "neighbor nodes ebgp-multihop" in far
+    assert len([one for one in far if "listen range" in one]) == 2
+    conf = bgp_conf_of(spec)
+    assert conf is not None
+    assert (conf.peers[0].within, conf.peers[0].multihop) == ("", True)
 
 
 def unpacked(script: str) -> dict[str, str]:

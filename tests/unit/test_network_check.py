@@ -51,8 +51,24 @@ def failures(found: Mapping[str, Json], missing: Mapping[str, str] | None = None
 
 def test_nodes_between_which_everything_works_have_no_failure() -> None:
     found = report(NODES, answers(), missing={})
-    assert (found.failures, found.tried) == ((), {"pods": 6, "services": 9, "sizes": 6, "names": 3})
+    assert (found.failures, found.tried) == ((), {"pods": 6, "services": 9, "sizes": 6, "paths": 6, "names": 3})
     assert found.data()["ok"] is True
+
+
+def test_the_paths_between_nodes_are_held_against_their_links() -> None:
+    measured: dict[str, Json] = {
+        one: {"link": 1450, "paths": {other: 1450 for other in NODES if other != one}} for one in NODES
+    }
+    measured["a"]["paths"]["b"], measured["c"]["paths"]["b"] = 1400, 0
+    found = report(NODES, answers(), missing={}, measured=measured)
+    assert [one.text for one in found.failures] == [
+        "node to node: a → b: packets of 1400 bytes pass at most, the link says 1450; the network between them carries less "
+        "than their links say: set the network's MTU in the cloud",
+        "node to node: c → b: no answer to ICMP; do the security groups let nodes ask each other?",
+    ]
+    assert found.working["paths"] == 4
+    assert found.data()["paths"]["a"] == {"b": 1400, "c": 1450}
+    assert found.links == dict.fromkeys(NODES, 1450)
 
 
 @pytest.mark.parametrize(
@@ -102,19 +118,20 @@ def test_a_node_without_a_probe_is_a_failure_and_its_ways_are_untried() -> None:
     del found["c"]
     made = report(NODES, found, missing={"c": "the node is not Ready"})
     assert [one.text for one in made.failures] == ["probe: c: not checked: the node is not Ready"]
-    assert [made.working[one] for one in made.tried] == [2, 4, 2, 2]
+    # no path was measured here
+    assert [made.working[one] for one in made.tried] == [2, 4, 2, 0, 2]
 
 
 def test_a_probe_that_ends_before_its_answer_leaves_the_counts_true() -> None:
     found = answers(a_pods_b="no answer", a_pods_c="no answer")
     del found["b"]
     made = report(NODES, found, missing={"b": "the exec broke off"})
-    assert [made.working[one] for one in made.tried] == [1, 4, 1, 2]
+    assert [made.working[one] for one in made.tried] == [1, 4, 1, 0, 2]
 
 
 def test_no_size_passes_between_pods_that_do_not_reach_each_other() -> None:
     made = report(NODES, answers(a_pods_b="no answer"), missing={})
-    assert [made.working[one] for one in made.tried] == [5, 9, 5, 3]
+    assert [made.working[one] for one in made.tried] == [5, 9, 5, 0, 3]
 
 
 class Cluster(QuickKubernetes):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from moyai.agent.announce.controller import AnnounceController
 from moyai.agent.announce_caches import AnnounceCaches
 from moyai.agent.bgp.controller import BgpController
+from moyai.agent.egress.controller import EgressController
 from moyai.agent.pod_network.controller import PodNetworkController
 from moyai.agent.pod_network.node_files import NodeFilesController
 from moyai.agent.pod_network.removal import pod_network_removal
@@ -28,6 +29,7 @@ from moyai.kube.objects import Node, parse_node
 from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.bgp.bgp_conf import read_bgp_conf
+from moyai.plan.egress import read_egress_conf
 from moyai.plan.node_network import read_net_conf
 from moyai.plan.pod_network.live_files import read_live_files
 from moyai.runtime.controllers import ControllerSet, ControllerSetup, cache, controller_set
@@ -140,6 +142,22 @@ def _bgp(shared: Shared) -> ControllerSetup:
     )
 
 
+def _egress(shared: Shared) -> ControllerSetup:
+    ranges = read_egress_conf(shared.options.egress)
+    made = EgressController(
+        kube=shared.kube,
+        node=shared.node,
+        nodes=shared.nodes,
+        events=shared.events,
+        metrics=shared.metrics,
+        clock=shared.clock,
+        ranges=ranges.ranges,
+        inside=ranges.inside,
+        tunnel=ranges.tunnel,
+    )
+    return ControllerSetup(made.part, caches=made.caches, tasks={"egress addresses": made.run})
+
+
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
 _BUILDERS: Mapping[str, Callable[[Shared], ControllerSetup]] = {
     "pod-network": _pod_network,
@@ -147,6 +165,7 @@ _BUILDERS: Mapping[str, Callable[[Shared], ControllerSetup]] = {
     "policy": _policy,
     "announce": _announce,
     "bgp": _bgp,
+    "egress": _egress,
 }
 
 

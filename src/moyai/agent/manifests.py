@@ -7,7 +7,7 @@ controllers use and no more.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -65,6 +65,13 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
         _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
         _rule(METALLB, "ipaddresspools l2advertisements", verbs="get list watch"),
     ),
+    "egress": (
+        _rule("", "nodes pods", verbs="get list watch"),
+        _rule("", "events", verbs="create patch"),
+        _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
+        _rule("moyai.dev", "egressaddresses", verbs="get list watch"),
+        _rule("moyai.dev", "egressaddresses/status", verbs="patch"),
+    ),
     "bgp": (
         _rule("", "nodes services", verbs="get list watch"),
         _rule("", "events", verbs="create patch"),
@@ -86,6 +93,7 @@ RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
             _rule(METALLB, "servicel2statuses/status", verbs="patch"),
         ),
     ),
+    "egress": (ANNOUNCE_NAMESPACE, (_rule("coordination.k8s.io", "leases", verbs="get list watch create update"),)),
     "bgp": (
         ANNOUNCE_NAMESPACE,
         (
@@ -107,6 +115,7 @@ class AgentManifestOptions:
     """``image``: the moyai OCI image, present in the node's store. ``api_server``: ``host:port`` on the node network: the agent
     does not wait for kube-proxy. ``net_conf``: text of net-conf.json, None where the agent keeps no pod network.
     ``bgp_conf``: text of bgp.json, None without BGP.
+    ``egress``: text of the ranges for egress addresses, empty without any.
     ``stage``: of a change of the pod network's mode, None for none.
     ``controllers``: without any, the agent removes what its controllers have left in the kernel."""
 
@@ -114,6 +123,7 @@ class AgentManifestOptions:
     api_server: str
     net_conf: str | None = None
     bgp_conf: str | None = None
+    egress: str = ""
     controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     stage: AgentStage | None = None
     pull_policy: str = "IfNotPresent"
@@ -131,15 +141,18 @@ def render(options: AgentManifestOptions) -> str:
         configuration = (*configuration, _configuration(BGP_NAME, {BGP_CONF: options.bgp_conf}))
         rights = ({**space, "metadata": meta}, *rights)
     # as text: reading and writing them as YAML would cost `up` a part of a second
-    kinds = definitions() if "cluster-policy" in options.controllers else []
+    kinds = definitions(options.controllers)
     return "---\n".join([*kinds, yamltext.dump(*rights, *configuration, _daemon_set(options))])
 
 
-def definitions() -> list[str]:
-    """The kinds of objects that agents read and that Kubernetes does not define itself, each as YAML."""
+#: Controller → the file with the definition of what it reads and Kubernetes does not define itself.
+_DEFINITIONS: Mapping[str, str] = {"cluster-policy": "clusternetworkpolicies.yaml", "egress": "egressaddresses.yaml"}
+
+
+def definitions(controllers: Collection[str] = tuple(_DEFINITIONS)) -> list[str]:
+    """The kinds of objects that these controllers read and that Kubernetes does not define itself, each as YAML."""
     folder = resources.files("moyai.agent") / "crds"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-    return [file.read_text(encoding="utf-8") for file in files]
+    return [(folder / file).read_text(encoding="utf-8") for name, file in _DEFINITIONS.items() if name in controllers]
 
 
 def runs(daemon_set: Json, controller: str) -> bool:
@@ -260,6 +273,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
             # an agent of an older moyai takes no option that it does not know
             {"name": "MOYAI_BOOT_GATE", "value": f"/{boot_gate.MARKER}"},
             *_staged(stage),
+            *([{"name": "MOYAI_EGRESS", "value": options.egress}] if options.egress else []),
         ],
         "resources": {"requests": {"cpu": "5m", "memory": "50Mi"}},
         "securityContext": {

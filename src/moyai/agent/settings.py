@@ -9,7 +9,7 @@ from pathlib import Path
 from moyai.core.errors import UsageError
 
 #: The controllers that there are, in the order of the start. ``cluster-policy`` is a part of ``policy``.
-CONTROLLERS: tuple[str, ...] = ("pod-network", "node-files", "policy", "cluster-policy", "announce", "bgp")
+CONTROLLERS: tuple[str, ...] = ("pod-network", "node-files", "policy", "cluster-policy", "announce", "bgp", "egress")
 #: Those that run where nothing else is said.
 DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy")
 
@@ -17,17 +17,17 @@ DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy
 @dataclass(frozen=True)
 class AgentOptions:
     """``node``: name of the Node that this machine is. ``net_conf``: file of the pod network's configuration, in flannel's
-    format; None where that controller does not run. ``net_conf_text``: the configuration itself, which then
-    counts instead of the file's. ``node_files``: what the controller of that name does, as JSON. ``bgp_conf``: that of BGP,
-    likewise a file. ``boot_gate``: the marker of the
-    node's gate, None where there is no gate. ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of
-    the cluster."""
+    format; None where that controller does not run. ``net_conf_text``: the configuration itself, which then counts instead of
+    the file's. ``node_files``: what the controller of that name does, as JSON. ``egress``: ranges for egress addresses, as
+    JSON. ``bgp_conf``: that of BGP, a file. ``boot_gate``: the marker of the node's gate, None where there is no gate.
+    ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster."""
 
     node: str
     controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     net_conf: Path | None = None
     net_conf_text: str = ""
     node_files: str = ""
+    egress: str = ""
     bgp_conf: Path | None = None
     boot_gate: Path | None = None
     bind: str = "127.0.0.1:9810"
@@ -43,6 +43,8 @@ def check_options(options: AgentOptions, known: Collection[str] = CONTROLLERS) -
         raise UsageError("no --net-config-path", hint="name the pod network's configuration, in the format of net-conf.json")
     if "node-files" in options.controllers and not options.node_files:
         raise UsageError("no MOYAI_NODE_FILES", hint="say what the node's files are, as `moyai net migrate` does")
+    if "egress" in options.controllers and not options.egress:
+        raise UsageError("no MOYAI_EGRESS", hint="say which ranges egress addresses are of, as `moyai up` does")
     if "bgp" in options.controllers and options.bgp_conf is None:
         raise UsageError("no --bgp-config-path", hint="name the configuration of BGP, a bgp.json")
     if "cluster-policy" in options.controllers and "policy" not in options.controllers:

@@ -23,7 +23,9 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.addons import Addon, AddonFacts, copies
 from moyai.plan.bgp.bgp_conf import write_bgp_conf
-from moyai.plan.node_network import write_net_conf
+from moyai.plan.egress import EgressConf, write_egress_conf
+from moyai.plan.machines_beside import inside_ranges
+from moyai.plan.node_network import tunnel_name, write_net_conf
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.pod_network.bgp import bgp_conf_of
 from moyai.plan.pod_network.mode_change import AgentStage
@@ -78,6 +80,7 @@ def agent_manifests(facts: AddonFacts, *, stage: AgentStage | None = None) -> st
             api_server=facts.api_server,
             net_conf=write_net_conf(conf) if conf else None,
             bgp_conf=write_bgp_conf(bgp) if bgp else None,
+            egress=_egress(facts.cluster.spec),
             controllers=_agent_controllers(facts.cluster.spec, stage=stage),
             stage=stage,
         )
@@ -94,8 +97,18 @@ def _agent_controllers(spec: ClusterSpec, *, stage: AgentStage | None = None) ->
         "cluster-policy": policy,
         "announce": bool(spec.services.announce.ranges),
         "bgp": bgp_conf_of(spec) is not None,
+        "egress": bool(_egress(spec)),
     }
     return tuple(name for name, runs in wanted.items() if runs)
+
+
+def _egress(spec: ClusterSpec) -> str:
+    """What agents are told of egress addresses; empty where there are none: they are announced by ARP, and need a tunnel."""
+    network = spec.network
+    ranges = tuple(str(one) for one in spec.services.announce.ranges if one.subnet_of(network.node_cidr))
+    if network.mode != "vxlan" or not ranges:
+        return ""
+    return write_egress_conf(EgressConf(ranges, tuple(map(str, inside_ranges(spec))), tunnel_name(network.vxlan.vni)))
 
 
 def _volume_manifests(facts: AddonFacts) -> str:

@@ -24,6 +24,7 @@ from moyai.cli.terminal import say
 @click.option("--bgp-config-path", type=click.Path(path_type=Path, dir_okay=False), help="The configuration of BGP, bgp.json.")
 @click.option("--net-conf-text", envvar="MOYAI_NET_CONF", default="", help="The pod network's configuration itself.")
 @click.option("--node-files", envvar="MOYAI_NODE_FILES", default="", help="What the node is configured with, as JSON.")
+@click.option("--egress", envvar="MOYAI_EGRESS", default="", help="Ranges for egress addresses, as JSON.")
 @click.option(
     "--boot-gate",
     envvar="MOYAI_BOOT_GATE",
@@ -41,6 +42,7 @@ def agent(
     bgp_config_path: Path | None,
     net_conf_text: str,
     node_files: str,
+    egress: str,
     boot_gate: Path | None,
     bind: str,
     kubeconfig: Path | None,
@@ -55,6 +57,7 @@ def agent(
         net_conf=net_config_path,
         net_conf_text=net_conf_text,
         node_files=node_files,
+        egress=egress,
         bgp_conf=bgp_config_path,
         boot_gate=boot_gate,
         bind=bind,

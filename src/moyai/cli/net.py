@@ -152,7 +152,9 @@ def _print_check(found: CheckReport) -> None:
     sizes = sorted(set(found.mtu.values()))
     for kind, name in TRIES.items():
         tried = found.tried.get(kind, 0)
-        words = f" of {' and '.join(map(str, sizes))} bytes" if kind == "sizes" and sizes else ""
+        carried = sorted({size for paths in found.paths.values() for size in paths.values()})
+        shown = {"sizes": sizes, "paths": carried}.get(kind)
+        words = f" of {' and '.join(map(str, shown))} bytes" if shown else ""
         say(f"{name}{words}: {found.working[kind]} of {tried} work")
     for one in found.failures:
         say(f"! {one.text}")

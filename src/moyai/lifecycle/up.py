@@ -106,10 +106,10 @@ def up(
     clock = clock or SystemClock()
     rounds = rounds_of(cloud, paths, reporter=reporter, clock=clock, data=data)
     with locked(paths, cluster.name):
+        if known := Record.open(paths, cluster.name):
+            refuse_while_moving(known)
         start = rounds.look(cluster, replaced=replaced)
         spec = dump(start.facts.cluster)
-        if start.record:
-            refuse_while_moving(start.record)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")

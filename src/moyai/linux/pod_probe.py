@@ -32,7 +32,7 @@ TRIES = 3
 HEADERS = 28
 _SMALLEST = 576
 # linux/in.h
-_IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_PMTUDISC_PROBE = 10, 2, 3
 _SIOCGIFMTU = 0x8921
 _AT_ONCE = 64
 
@@ -147,7 +147,8 @@ def passes(address: str, size: int, *, tries: int = TRIES) -> bool:
 
 def _packets(address: str) -> socket.socket:
     sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sending.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+    # each size is sent: what the kernel has kept of the path may be from before
+    sending.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
     sending.connect((address, PORT))
     return sending
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 from typing import Any
 
 from moyai.plan.nodes import range_of_network
@@ -89,20 +89,26 @@ def inside_ranges(spec: ClusterSpec) -> tuple[IPv4Network, ...]:
     """All ranges that are the cluster's: nobody translates addresses between them."""
     network = spec.network
     further = (one.cidr for one in spec.networks)
-    return (network.node_cidr, network.pod_cidr, network.service_cidr, *further, *spec.services.announce.ranges)
+    announced = spec.services.announce.ranges
+    return tuple(collapse_addresses((network.node_cidr, network.pod_cidr, network.service_cidr, *further, *announced)))
 
 
 def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, list[str]]:
     """Daemon of FRR → commands that configure it on a machine with BGP; nothing for another one.
 
     Nodes come and go without any change here: whoever calls from their networks, in the nodes' autonomous system, has a
-    session. What they announce is accepted where it is a pod range or an address of a Service, and the router tells them the
+    session. It announces no graceful restart of its own: nodes would wait to be called by it, and a router that listens calls
+    nobody. What they announce is accepted where it is a pod range or an address of a Service, and the router tells them the
     ranges that it leads to.
     """
     if machine.bgp is None:
         return {}
-    homes = {NODES, *(pool.network for pool in spec.node_pools)}
-    near = [range_of_network(spec, place.network) for place in machine.networks if place.network in homes]
+    homes = sorted({NODES, *(pool.network for pool in spec.node_pools)})
+    own = {place.address for place in machine.networks}
+    # both ends of a session agree: BFD over several hops has a port of its own
+    far = any(one.multihop and one.address in own for one in spec.network.bgp.routers)
+    places = {place.network for place in machine.networks}
+    near = [range_of_network(spec, network) for network in homes if far or network in places]
     led = led_networks(spec, machine)
     accepted = [f"{spec.network.pod_cidr} le 32", *(f"{one} le 32" for one in spec.services.announce.ranges)]
     group, listed = NODES_GROUP, "prefix-list"
@@ -112,7 +118,7 @@ def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, lis
         f"remote-as {spec.network.bgp.asn}",
         "bfd",
         "timers 3 9",
-        "ebgp-multihop 2" if len(near) < len(homes) else "",
+        "ebgp-multihop" if far else "",
     )
     commands = [
         *lists,
@@ -120,7 +126,6 @@ def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, lis
         f"bgp router-id {machine.networks[0].address}",
         "no bgp ebgp-requires-policy",
         "bgp bestpath as-path multipath-relax",
-        "bgp graceful-restart",
         "bgp listen limit 1000",
         f"neighbor {group} peer-group",
         *(f"neighbor {group} {one}" for one in neighbour if one),

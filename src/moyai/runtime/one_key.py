@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from moyai.kube.informer import Informer
 from moyai.kube.workqueue import WorkQueue
 
 
@@ -29,7 +31,11 @@ class OneKey:
         if self._queue is not None:
             self._queue.add_later(self.key, seconds)
 
-    def changed(self, _key: str, old: object, new: object) -> None:
-        """A handler of an informer."""
+    def follow(self, *informers: Informer[Any]) -> None:
+        """A change of what they have that matters makes the key come."""
+        for one in informers:
+            one.add_handler(self._changed)
+
+    def _changed(self, _key: str, old: object, new: object) -> None:
         if self._relevant(old) != self._relevant(new):
             self.again()

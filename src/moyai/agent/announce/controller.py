@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moyai.agent.announce.elector import AddressElector, LeaseCallbacks
+from moyai.agent.address_elector import AddressElector, LeaseCallbacks
 from moyai.agent.announce_caches import AnnounceCaches, is_announced
 from moyai.agent.service_statuses import ServiceStatuses
 from moyai.core.clock import Clock
@@ -90,8 +90,7 @@ class AnnounceController:
         self._defended: dict[str, float] = {}
         self._key = OneKey("addresses", relevant=self._relevant)
         self.caches: tuple[Informer[Any], ...] = (*shared.all, self._adverts)
-        for one in (*self.caches, nodes):
-            one.add_handler(self._key.changed)
+        self._key.follow(*self.caches, nodes)
         self.part = Part("announce", self.reconcile, watch=self._key.start)
         metrics.describe("moyai_announced_addresses", "Addresses of Services that this node answers for")
         metrics.gauge("moyai_announced_addresses", lambda: {(): float(len(self.owned))})

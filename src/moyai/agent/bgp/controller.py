@@ -98,8 +98,7 @@ class BgpController:
         self.caches: tuple[Informer[Any], ...] = (self._secrets,)
         if conf.ranges:
             self.caches += (*self._shared.all, *metallb)
-        for one in (*self.caches, nodes):
-            one.add_handler(self._key.changed)
+        self._key.follow(*self.caches, nodes)
         self.part = Part("bgp", self.reconcile, watch=self._key.start)
         metrics.describe("moyai_bgp_sessions", "BGP sessions of this node by state")
         metrics.describe("moyai_bgp_session_downs_total", "How often a BGP session of this node went down")

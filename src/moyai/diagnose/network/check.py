@@ -13,7 +13,13 @@ from moyai.kube.objects.meta import number, part, text
 from moyai.kube.resources import Json
 
 #: What is tried, in the order of the report, each with its name for people.
-TRIES = {"pods": "pod to pod", "services": "pod to Service", "sizes": "full-size packets", "names": "DNS"}
+TRIES = {
+    "pods": "pod to pod",
+    "services": "pod to Service",
+    "sizes": "full-size packets",
+    "paths": "node to node",
+    "names": "DNS",
+}
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,15 @@ class Failure:
 @dataclass(frozen=True)
 class CheckReport:
     """``tried``: kind → how many ways there are. ``working``: how many of them work, between nodes that have a probe. ``mtu``:
-    node → that of its pods, in bytes. ``seconds``: that the check took."""
+    node → that of its pods, in bytes. ``links``: node → that of its link to the others. ``paths``: node → other node → the
+    largest packet that gets there, as measured, 0 for none. ``seconds``: that the check took."""
 
     nodes: tuple[str, ...] = ()
     tried: Mapping[str, int] = field(default_factory=dict[str, int])
     working: Mapping[str, int] = field(default_factory=dict[str, int])
     mtu: Mapping[str, int] = field(default_factory=dict[str, int])
+    links: Mapping[str, int] = field(default_factory=dict[str, int])
+    paths: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
 
@@ -49,8 +58,12 @@ class CheckReport:
         return {**asdict(self), "ok": not self.failures, "seconds": round(self.seconds, 1)}
 
 
-def report(nodes: Sequence[str], found: Mapping[str, Json], *, missing: Mapping[str, str]) -> CheckReport:
-    """``found``: node → what its probe printed. ``missing``: node → why it has no probe."""
+def report(
+    nodes: Sequence[str], found: Mapping[str, Json], *, missing: Mapping[str, str], measured: Mapping[str, Json] | None = None
+) -> CheckReport:
+    """``found``: node → what its probe printed. ``missing``: node → why it has no probe. ``measured``: node → what the probe of
+    its paths printed."""
+    measured = measured or {}
     failures = [Failure("probe", node, "", f"not checked: {why}") for node, why in sorted(missing.items())]
     pairs = [(one, other) for one in nodes for other in nodes if one != other]
     broken = {(one, other) for one, other in pairs if one in found and text(part(found[one], "pods"), other)}
@@ -61,10 +74,14 @@ def report(nodes: Sequence[str], found: Mapping[str, Json], *, missing: Mapping[
             failures.append(Failure("pods", one, other, text(part(found[one], "pods"), other), hint))
     failures += _services(nodes, found, broken=broken)
     failures += _sizes(pairs, found, broken=broken)
+    failures += _paths(pairs, measured)
     failures += _names(nodes, found)
-    tried = {"pods": len(pairs), "services": len(nodes) ** 2, "sizes": len(pairs), "names": len(nodes)}
+    tried = {"pods": len(pairs), "services": len(nodes) ** 2, "sizes": len(pairs), "paths": len(pairs), "names": len(nodes)}
     mtu = {node: number(one, "mtu") for node, one in found.items()}
-    return CheckReport(tuple(nodes), tried=tried, working=_working(nodes, found), mtu=mtu, failures=tuple(failures))
+    links = {node: number(one, "link") for node, one in measured.items()}
+    paths = {one: {other: number(part(measured[one], "paths"), other) for other in nodes if other != one} for one in measured}
+    working = {**_working(nodes, found), "paths": sum(size >= links[one] > 0 for one in paths for size in paths[one].values())}
+    return CheckReport(tuple(nodes), tried=tried, working=working, mtu=mtu, links=links, paths=paths, failures=tuple(failures))
 
 
 def _working(nodes: Sequence[str], found: Mapping[str, Json]) -> dict[str, int]:
@@ -122,6 +139,18 @@ def _sizes(pairs: Sequence[tuple[str, str]], found: Mapping[str, Json], *, broke
             )
         elif over:
             yield Failure("sizes", one, other, f"a packet that is too large is not refused: {over}")
+
+
+def _paths(pairs: Sequence[tuple[str, str]], measured: Mapping[str, Json]) -> Iterator[Failure]:
+    for one, other in pairs:
+        if one not in measured:
+            continue
+        size, link = number(part(measured[one], "paths"), other), number(measured[one], "link")
+        if not size:
+            yield Failure("paths", one, other, "no answer to ICMP", "do the security groups let nodes ask each other?")
+        elif size < link:
+            hint = "the network between them carries less than their links say: set the network's MTU in the cloud"
+            yield Failure("paths", one, other, f"packets of {size} bytes pass at most, the link says {link}", hint)
 
 
 def _names(nodes: Sequence[str], found: Mapping[str, Json]) -> Iterator[Failure]:

@@ -42,6 +42,7 @@ def check(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | No
         with reporter.step("probes on the nodes"):
             services = probes.services(ready)
             addresses = probes.start("pod", ready)
+            machines = probes.start("host", ready)
         with reporter.step("try all ways"):
             words = _words(addresses, services)
             answers = probes.each(
@@ -49,12 +50,22 @@ def check(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | No
             )
         found: dict[str, Json] = {node: one for node, one in answers.items() if not isinstance(one, MoyaiError)}
         probes.missing |= {node: str(error) for node, error in answers.items() if isinstance(error, MoyaiError)}
-        made = report(names, found, missing=probes.missing)
+        with reporter.step("measure the paths between nodes"):
+            paths = probes.each({node: lambda node=node: _measure(probes, node, machines=machines) for node in machines})
+        measured: dict[str, Json] = {node: one for node, one in paths.items() if not isinstance(one, MoyaiError)}
+        probes.missing |= {node: str(error) for node, error in paths.items() if isinstance(error, MoyaiError)}
+        made = report(names, found, missing=probes.missing, measured=measured)
         if any(one.kind == "pods" for one in made.failures):
             with reporter.step("where packets end"):
                 view = read_view(record, api, cloud=cloud)
                 made = _explained(made, view, probes=probes, addresses=addresses)
     return replace(made, seconds=clock.monotonic() - begun)
+
+
+def _measure(probes: ProbePods, node: str, *, machines: Mapping[str, str]) -> Json:
+    others = {name: address for name, address in machines.items() if name != node}
+    found: Json = probes.run("host", node, program="path_probe.py", words=[json.dumps(others, separators=(",", ":"))])
+    return found
 
 
 def _words(addresses: Mapping[str, str], services: Mapping[str, str]) -> list[str]:

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 LABEL, HOLDER = "moyai.dev/probe", "moyai.dev/probe-holder"
 _FOLDER = "/opt/moyai-probe"
-_PROGRAMS = ("pod_probe.py", "network_facts.py", "packet_watch.py")
+_PROGRAMS = ("pod_probe.py", "path_probe.py", "network_facts.py", "packet_watch.py")
 #: A probe ends by itself after so long, whatever became of its owner.
 LIFE = timedelta(minutes=15)
 #: Seconds: for the pods to run; for a program in one of them.

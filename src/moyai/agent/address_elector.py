@@ -39,14 +39,24 @@ class AddressElector:
     """``clock``: its ``monotonic`` must go on while the machine sleeps."""
 
     def __init__(
-        self, address: str, *, kube: Kube, node: str, clock: Clock, callbacks: LeaseCallbacks, times: LeaseTimes = TIMES
+        self,
+        address: str,
+        *,
+        kube: Kube,
+        node: str,
+        clock: Clock,
+        callbacks: LeaseCallbacks,
+        times: LeaseTimes = TIMES,
+        lease: str = "",
     ) -> None:
+        """``lease``: its name, where it is not that of an announced address."""
         self.address = address
         self._kube = kube
         self._node = node
         self._clock = clock
         self._callbacks = callbacks
         self._times = times
+        self._lease = lease or lease_name(address)
         self._election = self._new()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,7 +104,7 @@ class AddressElector:
     def _new(self) -> LeaderElection:
         return LeaderElection(
             self._kube,
-            name=lease_name(self.address),
+            name=self._lease,
             namespace=NAMESPACE,
             identity=self._node,
             times=self._times,

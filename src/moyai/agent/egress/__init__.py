@@ -1,0 +1,1 @@
+"""Egress addresses of this node: the controller."""
