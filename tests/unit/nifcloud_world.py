@@ -141,7 +141,7 @@ class NifcloudWorld:
 
     # ---- machines
 
-    def send(self, address: str, start: str, *, folder: Path) -> str:
+    def send(self, address: str, start: str, *, told: str, folder: Path) -> str:
         with self._lock:
             if self.dead:
                 raise Killed
@@ -153,6 +153,7 @@ class NifcloudWorld:
             assert digest is not None
             if hashlib.sha256(start.encode()).hexdigest() != digest[1]:
                 return "moyai: another start is expected\n"
+            assert told == f"{row.uid} {row.zone}"
             self.started.add(row.uid)
             self._see()
             return "moyai: started\n"

@@ -261,6 +261,7 @@ def look(
         ready=recorded.ready,
         intended=recorded.intended,
         capabilities=observed.capabilities,
+        snapshots=cloud.kind.volume_rules.snapshots,
     )
     before = _with_version(record.spec, cluster.spec.kubernetes_version) if record else None
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions)
