@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from moyai.cloud.factory import ADAPTERS
+from moyai.cloud.nifcloud.nifcloud_adapter import NifcloudGuest
 from moyai.cloud.nifcloud.nifcloud_kind import NifcloudKind
 from moyai.core.backoff import Backoff
 from moyai.core.errors import MoyaiError, NotFound, UsageError
@@ -328,7 +329,7 @@ def test_a_disk_of_the_vendors_driver_is_carried_on(world: World) -> None:
 
 
 def test_a_machine_knows_which_one_it_is_from_its_start(tmp_path: Path) -> None:
-    guest = type(ADAPTERS.named("nifcloud").guest())(str(tmp_path))
+    guest = NifcloudGuest(str(tmp_path))
     assert guest.instance() is None
     (tmp_path / "instance").write_text("i-1234abcd east-11\n")
     found = guest.instance()
