@@ -221,3 +221,21 @@ def test_a_zone_more_gets_its_private_lan_and_its_groups(spread: NifcloudWorld) 
     assert {machine.zone for machine in spread.instances()} == {"east-11", "east-12"}
     spread.down("ha")
     assert spread.left() == []
+
+
+def test_load_balancers_of_services_go_with_a_cluster_whose_api_is_silent(world: NifcloudWorld) -> None:
+    uid = world.up().uid
+    worker = next(one for one in world.instances() if "workers" in one.description)
+    world.front.server("foreign")
+    listener = {"LoadBalancerPort": 80, "InstancePort": 30080, "BalancingType": 1}
+    place = {"LoadBalancerPort": 80, "InstancePort": 30080}
+    for name, member in (("a" * 15, worker.name), ("b" * 15, "foreign")):
+        world.front.call("CreateLoadBalancer", LoadBalancerName=name, Listeners=[listener])
+        members = [{"InstanceId": member}]
+        world.front.call("RegisterInstancesWithLoadBalancer", LoadBalancerName=name, Instances=members, **place)
+        world.front.settle()
+    world.kubes[uid].mute = True
+    report = world.down()
+    assert ("load balancer", "a" * 15, "gone") in {(one.kind, one.name, one.outcome) for one in report.entries}
+    assert not world.front.pairs("a" * 15)
+    assert world.front.pairs("b" * 15)
