@@ -248,7 +248,8 @@ class WireAccount(WireBalancers):
         server = self._instance(call["InstanceId"])
         zone = server["Placement"]["AvailabilityZone"]
         made = self.volume(call["VolumeId"], server=call["InstanceId"], description=call["Description"], zone=zone)
-        made |= {"Size": call["Size"], "Status": "attaching"}
+        made |= {"Size": call["Size"], "Status": "attaching", "AccountingType": call["AccountingType"]}
+        made["DiskType"] = {"2": "Standard Storage", "5": "Flash Storage"}.get(call["DiskType"], made["DiskType"])
         self.later(lambda: made.update(Status="in-use"))
         return {"VolumeId": call["VolumeId"]}
 

@@ -50,6 +50,8 @@ class FakeDisks:
     done: list[str] = field(default_factory=list[str])
     options: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     rescans: int = 0
+    #: Devices that the kernel was asked to forget.
+    let_gone: list[str] = field(default_factory=list[str])
     #: Mount options that the kernel refuses, with its words; the file systems that it has.
     wrong_options: dict[str, str] = field(default_factory=dict[str, str])
     known: tuple[str, ...] = ("ext4", "xfs")
@@ -114,6 +116,9 @@ class FakeDisks:
 
     def volume_at(self, staging: str) -> str:
         return self.volumes_at.get(posixpath.dirname(staging), "")
+
+    def let_go(self, device: str) -> None:
+        self.let_gone.append(device)
 
     def rescan(self, device: str) -> None:
         self.rescans += 1

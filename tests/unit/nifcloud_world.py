@@ -4,6 +4,7 @@ ends, the front, and below it a cloud in memory."""
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import threading
 from collections import Counter
@@ -17,7 +18,7 @@ from moyai.bootstrap import pki
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Image, Server
 from moyai.cloud.nifcloud.access_keys import AccessKey
-from moyai.cloud.nifcloud.error_codes import error_from_code
+from moyai.cloud.nifcloud.error_codes import LostReply, error_from_code
 from moyai.cloud.nifcloud.machines import NifcloudMachines
 from moyai.cloud.nifcloud.nifcloud_cloud import NifcloudCloud
 from moyai.cloud.nifcloud.nifcloud_limits import Terms
@@ -84,6 +85,8 @@ class NifcloudWorld:
         self.calls = 0
         self.die_at: float | None = None
         self.dead = self.silent = False
+        #: Share of the replies that are lost, before or after the call's effect.
+        self.losses, self.luck = 0.0, random.Random(0)
         self.started: set[str] = set()
         self.kubes: dict[str, ClusterApi] = {}
         self._lock = threading.RLock()
@@ -104,6 +107,10 @@ class NifcloudWorld:
             self._live(self.calls)
             self.count[operation] += 1
             self.front.settle()
+            lost = self.luck.random() < self.losses
+            reply = LostReply("the reply was lost", operation=operation, object_id=object_id)
+            if lost and self.luck.random() < 0.5:
+                raise reply
             try:
                 answer = self.front.call(operation, **arguments)
             except Refused as error:
@@ -112,6 +119,8 @@ class NifcloudWorld:
             finally:
                 self._live(self.calls + 0.5)
             self._see()
+            if lost:
+                raise reply
             return answer
 
     def _live(self, moment: float) -> None:
@@ -141,7 +150,7 @@ class NifcloudWorld:
 
     # ---- machines
 
-    def send(self, address: str, start: str, *, folder: Path) -> str:
+    def send(self, address: str, start: str, *, told: str, folder: Path) -> str:
         with self._lock:
             if self.dead:
                 raise Killed
@@ -153,6 +162,7 @@ class NifcloudWorld:
             assert digest is not None
             if hashlib.sha256(start.encode()).hexdigest() != digest[1]:
                 return "moyai: another start is expected\n"
+            assert told == f"{row.uid} {row.zone}"
             self.started.add(row.uid)
             self._see()
             return "moyai: started\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,48 @@ def test_a_zone_more_gets_its_private_lan_and_its_groups(spread: NifcloudWorld) 
     assert {machine.zone for machine in spread.instances()} == {"east-11", "east-12"}
     spread.down("ha")
     assert spread.left() == []
+
+
+def test_load_balancers_of_services_go_with_a_cluster_whose_api_is_silent(world: NifcloudWorld) -> None:
+    uid = world.up().uid
+    worker = next(one for one in world.instances() if "workers" in one.description)
+    world.front.server("foreign")
+    listener = {"LoadBalancerPort": 80, "InstancePort": 30080, "BalancingType": 1}
+    place = {"LoadBalancerPort": 80, "InstancePort": 30080}
+    for name, member in (("a" * 15, worker.name), ("b" * 15, "foreign")):
+        world.front.call("CreateLoadBalancer", LoadBalancerName=name, Listeners=[listener])
+        members = [{"InstanceId": member}]
+        world.front.call("RegisterInstancesWithLoadBalancer", LoadBalancerName=name, Instances=members, **place)
+        world.front.settle()
+    world.kubes[uid].mute = True
+    report = world.down()
+    assert ("load balancer", "a" * 15, "gone") in {(one.kind, one.name, one.outcome) for one in report.entries}
+    assert not world.front.pairs("a" * 15)
+    assert world.front.pairs("b" * 15)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_hour_of_lost_replies_doubles_nothing_and_leaves_nothing(world: NifcloudWorld, seed: int) -> None:
+    world.luck, world.losses = random.Random(seed), 0.15
+    said: list[str] = []
+    for _ in range(20):
+        try:
+            world.up()
+            break
+        except MoyaiError as error:
+            # the next run goes on
+            said.append(str(error))
+    assert len(world.instances()) == 2
+    assert world.started == {one.uid for one in world.instances()}
+    for _ in range(20):
+        try:
+            if Record.open(world.paths, "nif") is None or not world.down().left:
+                break
+        except MoyaiError as error:
+            said.append(str(error))
+    assert not [one for one in said if "\n" in one]
+    world.losses = 0.0
+    with world.front.store.transaction() as tx:
+        made = [one.kind for one in tx.ledger() if one.verb == "made"]
+    assert world.left() == []
+    assert (made.count("instance"), made.count("lan"), made.count("group"), made.count("balancer")) == (2, 1, 2, 1)

@@ -120,6 +120,7 @@ def _volume_manifests(facts: AddonFacts) -> str:
             names=facts.cloud_kind.volume_names,
             provider_args=provider_args(facts.cloud_kind.name),
             guest_folders=facts.cloud_kind.guest_folders,
+            snapshots=facts.cloud_kind.volume_rules.snapshots,
             cloud_conf=write_csi_config(config),
             login_files=config.cloud.files,
             environment=_environment(config.cloud, facts),
@@ -172,8 +173,10 @@ def _agents(spec: ClusterSpec) -> Addon:
     )
 
 
-def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
-    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver."""
+def addons(names: VolumeNames, *, spec: ClusterSpec, snapshots: bool = True) -> tuple[Addon, ...]:
+    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver. ``snapshots``: whether
+    it has any."""
+    controllers = (names.controller, *([csi.SNAPSHOT_CONTROLLER] if snapshots else ()))
     return (
         Addon(
             name="cloud controller manager",
@@ -189,10 +192,10 @@ def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
         Addon(
             name="volumes",
             condition=s.VOLUMES,
-            deployments=(names.controller, csi.SNAPSHOT_CONTROLLER),
+            deployments=controllers,
             daemon_sets=(names.node,),
-            after_network=frozenset({names.controller, csi.SNAPSHOT_CONTROLLER, names.node}),
-            copied=(names.controller, csi.SNAPSHOT_CONTROLLER),
+            after_network=frozenset({*controllers, names.node}),
+            copied=controllers,
             required=False,
             needs=Capability.DISKS,
             credential=keys.VOLUMES_CREDENTIAL,
@@ -209,6 +212,7 @@ def addons_of(
     ready: bool,
     intended: Collection[Key],
     capabilities: frozenset[Capability],
+    snapshots: bool = True,
 ) -> tuple[Addon, ...]:
     """The add-ons of one cluster: those that it was built with, or, while it is not ``ready``, those that its cloud permits.
     ``spec``: the cluster's.
@@ -224,4 +228,4 @@ def addons_of(
             return keys.secret(addon.credential) in intended
         return addon.needs is None or addon.needs in capabilities
 
-    return tuple(addon for addon in addons(names, spec=spec) if has(addon))
+    return tuple(addon for addon in addons(names, spec=spec, snapshots=snapshots) if has(addon))

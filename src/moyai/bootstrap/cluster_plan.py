@@ -49,6 +49,7 @@ def plan_cluster(
         ready=recorded.ready,
         intended=recorded.intended,
         capabilities=observed.capabilities,
+        snapshots=kind.volume_rules.snapshots,
     )
     plan = plan_up(
         choice.cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions

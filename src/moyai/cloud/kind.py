@@ -14,6 +14,8 @@ from moyai.cloud.credentials import Reach
 
 #: In a part's container: here is its configuration file, and beside it what the file names.
 LOGIN_FOLDER = "/etc/moyai"
+#: On a machine whose start was sent: which one of the cloud it is (``bootstrap.sent_start``).
+GUEST_FOLDER = "/var/lib/moyai-guest"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,19 @@ class VolumeNames:
         return f"{self.objects}-cloud-config"
 
 
+@dataclass(frozen=True)
+class VolumeRules:
+    """What is different about the volumes of one kind of cloud. ``step_gb``: sizes are whole multiples. ``per_machine``: so
+    many volumes may a machine have, whatever is configured; 0: no such limit. ``snapshots``: whether there are any, and copies.
+    ``on_bus``: a machine's kernel has to be asked to look for a volume that was attached, and to let go of it before it is
+    detached; and where it shows is told with the attachment."""
+
+    step_gb: int = 1
+    per_machine: int = 0
+    snapshots: bool = True
+    on_bus: bool = False
+
+
 class Login(Protocol):
     """How the parts inside a cluster log in: what section ``[Global]`` of their configuration file says."""
 
@@ -106,6 +121,13 @@ class CloudKind(Protocol):
     @property
     def sources_of_port(self) -> int:
         """How many addresses besides its own a port may send from, which no cloud reports; 0: none."""
+        ...
+
+    @property
+    def volume_rules(self) -> VolumeRules: ...
+    def volume_type(self, parameters: Mapping[str, str]) -> str:
+        """The type of volume that the parameters of a StorageClass ask for; empty: the cloud's default. Raises UsageError for
+        parameters that the driver of such clouds does not have."""
         ...
 
     @property

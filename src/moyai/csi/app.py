@@ -28,7 +28,8 @@ from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork
 from moyai.csi.grpc.server import RpcServer, socket_path
 from moyai.csi.identity import IdentityService
-from moyai.csi.node.disks import NodeDisks, linux_disks
+from moyai.csi.node.disk_places import DiskPlaces
+from moyai.csi.node.disks import BusDevices, NodeDisks, linux_disks
 from moyai.csi.node.registration import Registration
 from moyai.csi.node.rpc import NodeService
 from moyai.csi.node.staging import NodeWork
@@ -123,7 +124,8 @@ class Driver:
         self._instance: Instance | None = None
         self._missing: dict[str, str] = {}
         self.metrics = Metrics()
-        limit = options.volume_limit or config.storage.node_volume_attach_limit
+        limit, rules = options.volume_limit or config.storage.node_volume_attach_limit, adapter.volume_rules
+        limit = min(limit, rules.per_machine or limit)
         services: dict[str, tuple[ServiceDescriptor, object]] = {}
         self._tasks: dict[str, Callable[[], Awaitable[None]]] = {}
 
@@ -141,10 +143,17 @@ class Driver:
                 names=names,
                 ignore_zones=config.storage.ignore_volume_az,
             )
-            work = VolumeWork(self._cloud, limit=limit)
+            work = VolumeWork(self._cloud, limit=limit, step_gb=rules.step_gb)
             service(
                 "Controller",
-                ControllerService(self._cloud, work, snapshots=SnapshotWork(self._cloud), links=self._guest.disk_links),
+                ControllerService(
+                    self._cloud,
+                    work,
+                    snapshots=SnapshotWork(self._cloud),
+                    links=self._guest.disk_links,
+                    type_of=adapter.volume_type,
+                    has_snapshots=rules.snapshots,
+                ),
             )
             self._missing["cloud"] = "the cloud has not answered yet"
             self._tasks["cloud"] = self._warm_up
@@ -152,7 +161,9 @@ class Driver:
         self._registration: Registration | None = None
         if options.node:
             links, rescan = self._guest.disk_links, config.storage.rescan_on_resize
-            staging = NodeWork(disks or linux_disks(), names=names, links=links, rescan=rescan)
+            own = disks or linux_disks(BusDevices() if rules.on_bus else None)
+            places = socket_path(options.endpoint).parent / "places" if rules.on_bus else None
+            staging = NodeWork(own, names=names, links=DiskPlaces(links, places), rescan=rescan or rules.on_bus)
             self._node = NodeService(staging, names=names, instance=lambda: self._instance, limit=limit)
             service("Node", self._node)
             self._missing["instance"] = "this machine does not know its id in the cloud yet"

@@ -47,14 +47,16 @@ class Range:
         return self.required <= size and (not self.limit or size <= self.limit)
 
 
-def choose_gb(wanted: Range, *, least_gb: int = 1) -> int:
-    """The smallest number of GiB in the range, at least ``least_gb`` (of a source); OUT_OF_RANGE where there is none."""
-    chosen = max(-(-wanted.required // GIB), least_gb, 1)
+def choose_gb(wanted: Range, *, least_gb: int = 1, step_gb: int = 1) -> int:
+    """The smallest multiple of ``step_gb`` GiB in the range, at least ``least_gb`` (of a source); OUT_OF_RANGE where there is
+    none."""
+    chosen = -(-max(-(-wanted.required // GIB), least_gb, 1) // step_gb) * step_gb
     if wanted.limit and chosen * GIB > wanted.limit:
         if least_gb > 1 and least_gb * GIB > wanted.limit:
             why = f"the source of the copy has {least_gb}Gi, more than the claim's limit of {quantity(wanted.limit)}"
         else:
-            why = f"volumes have whole GiB, and the claim's limit of {quantity(wanted.limit)} is below {chosen}Gi"
+            whole = "whole GiB" if step_gb == 1 else f"steps of {step_gb}Gi"
+            why = f"volumes have {whole}, and the claim's limit of {quantity(wanted.limit)} is below {chosen}Gi"
         raise Refused("OUT_OF_RANGE", f"{why}: {_AGAIN} {_LIMIT}: {chosen}Gi, or without a limit")
     return chosen
 

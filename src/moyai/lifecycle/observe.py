@@ -14,6 +14,7 @@ from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Server, Subnet
+from moyai.cloud.service_balancers import HasServiceBalancers
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import MACHINE_KEY, POOL_KEY, REMOVAL_KEY, ROLE_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
@@ -96,7 +97,9 @@ def take(
             {
                 **_of_capabilities(cloud, offered, name=name, tag=tag),
                 **(
-                    _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login) if up else _of_down(cloud, offered)
+                    _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login)
+                    if up
+                    else _of_down(cloud, offered, uid=uid)
                 ),
             },
             known=known,
@@ -134,6 +137,7 @@ def take(
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
         entrance=got.get("entrance"),
+        served=got.get("served", frozenset()),
         keypairs=tuple(got["keypairs"]),
         credentials={one.name: one.id for one in got.get("credentials", ())},
         credential_ends={one.name: one.expires for one in got.get("credentials", ()) if one.expires},
@@ -187,13 +191,16 @@ def _of_up(
     return calls
 
 
-def _of_down(cloud: Cloud, offered: Collection[Capability]) -> dict[str, Callable[[], Any]]:
+def _of_down(cloud: Cloud, offered: Collection[Capability], *, uid: str) -> dict[str, Callable[[], Any]]:
     """A cloud without load balancers or volumes has none of the cluster's."""
     calls: dict[str, Callable[[], Any]] = {}
     if Capability.LOAD_BALANCERS in offered:
         calls["load_balancers"] = cloud.load_balancers.load_balancers
     if Capability.DISKS in offered:
         calls |= {"volumes": cloud.disks.volumes, "snapshots": cloud.disks.snapshots}
+    if isinstance(cloud, HasServiceBalancers):
+        balancers = cloud.service_balancers
+        calls["served"] = lambda: balancers.cluster_balancers(uid)
     return calls
 
 

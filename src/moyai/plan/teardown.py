@@ -129,8 +129,17 @@ class _Teardown:
             if keys.is_unique_name(credential, self.uid):
                 self._delete(Kind.CREDENTIAL, identity, name=credential)
         ended = tuple(step.id for step in self.ending[-1:])
-        removal = [step if step.after else replace(step, after=ended) for step in self.steps]
+        steps = self._after_served() if self.now.served else self.steps
+        removal = [step if step.after else replace(step, after=ended) for step in steps]
         return Plan(ordered([*self.ending, *removal]), kept=tuple(self.kept))
+
+    def _after_served(self) -> list[Step]:
+        """With the end of the load balancers that the cloud made for Services before that of the machines: by their members
+        alone they are known as the cluster's."""
+        machines = [step for step in self.steps if isinstance(step, Delete) and step.kind is Kind.SERVER]
+        self.steps = [step for step in self.steps if step not in machines]
+        served = tuple(self._delete(Kind.LOAD_BALANCER, name, name=name) for name in sorted(self.now.served))
+        return [*self.steps, *(replace(step, after=(*step.after, *served)) for step in machines)]
 
     def _delete(self, kind: Kind, identity: str, *, name: str, after: Iterable[StepId] = ()) -> StepId:
         key, detail = Key(kind, name), ""

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from moyai.cloud.config_file import LOGIN_SECTION, write_section
 from moyai.cloud.credentials import DIRECT, Reach
-from moyai.cloud.kind import VolumeNames
+from moyai.cloud.kind import VolumeNames, VolumeRules
 from moyai.core.errors import Terminal
 
 #: As Neutron has it by default (max_allowed_address_pair).
 SOURCES_OF_PORT = 10
+VOLUME_RULES = VolumeRules()
 VOLUME_NAMES = VolumeNames("disks.memory.test", objects="csi-memory", container="memory-csi-plugin")
 
 
@@ -66,8 +67,12 @@ class MemoryKind:
     needs_tags: bool = False
     guest_folders: tuple[str, ...] = ()
     user_data_limit: int = 65535
+    volume_rules: VolumeRules = VOLUME_RULES
     starts_by_script: bool = False
     takes_rsa_keys: bool = False
+
+    def volume_type(self, parameters: Mapping[str, str]) -> str:
+        return parameters.get("type", "")
 
     def cloud_name(self, uid: str, name: str) -> str:
         return name

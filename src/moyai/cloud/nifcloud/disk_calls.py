@@ -5,28 +5,14 @@ Source: the SDK's service model (computing 3.0); disk types: the vendor's CSI dr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from moyai.cloud.model import LONG_AGO
+from moyai.cloud.nifcloud.disk_types import DISK_TYPES
 from moyai.cloud.nifcloud.sdk import Answer
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.cloud.nifcloud.wire_values import moment, rows, text, whole
-
-#: Type, as StorageClasses name it → what CreateVolume is sent.
-DISK_TYPES: Mapping[str, str] = {
-    "standard": "2",
-    "high-speed-a": "3",
-    "high-speed-b": "4",
-    "flash": "5",
-    "standard-flash-a": "6",
-    "standard-flash-b": "7",
-    "high-speed-flash-a": "8",
-    "high-speed-flash-b": "9",
-}
-#: Where none is named: what the vendor's driver takes.
-DEFAULT_TYPE = "standard-flash-a"
 
 
 @dataclass(frozen=True)
@@ -40,7 +26,8 @@ class WireAttachment:
 
 @dataclass(frozen=True)
 class WireDisk:
-    """``type``: as StorageClasses name it, or the API's word for one that they do not know."""
+    """``type``: as StorageClasses name it, or the API's word for one that they do not know. ``accounting``: 1 by the month,
+    2 by the hour."""
 
     name: str
     description: str
@@ -50,6 +37,7 @@ class WireDisk:
     type: str
     attachments: tuple[WireAttachment, ...] = ()
     created: datetime = LONG_AGO
+    accounting: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +102,7 @@ def _disk(data: Answer) -> WireDisk:
         # the answer for a free disk has an empty entry
         attachments=tuple(one for one in attached if one.server or one.server_id),
         created=moment(data, "CreateTime"),
+        accounting=text(data, "AccountingType"),
     )
 
 

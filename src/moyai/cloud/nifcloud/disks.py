@@ -10,15 +10,17 @@ There are no snapshots, no copies, no change of a type, and no growth of a disk 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.model import Attachment, DiskState, Quota, Snapshot, Volume, VolumeType
-from moyai.cloud.nifcloud.disk_calls import DEFAULT_TYPE, DISK_TYPES, DiskCalls, NewDisk, WireDisk
+from moyai.cloud.nifcloud.disk_calls import DiskCalls, NewDisk, WireDisk
 from moyai.cloud.nifcloud.disk_names import birth, disk_name, owner_of, unborn
+from moyai.cloud.nifcloud.disk_types import DISK_TYPES, split_type
 from moyai.cloud.nifcloud.error_codes import LostReply, NoSuchObject
 from moyai.cloud.nifcloud.instance_calls import InstanceCalls
 from moyai.cloud.nifcloud.marks import read_mark
-from moyai.cloud.nifcloud.nifcloud_limits import DISK_MOST_GB, DISK_STEP_GB, SERVER_DISKS, Terms
+from moyai.cloud.nifcloud.nifcloud_limits import ACCOUNTING, DISK_MOST_GB, DISK_STEP_GB, SERVER_DISKS, Terms
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.errors import Conflict, NotFound, SizeRefused, Terminal
 from moyai.core.ids import CLUSTER_TAG
@@ -47,7 +49,7 @@ class NifcloudDisks:
     def volumes(self, *, metadata: Mapping[str, str] | None = None, name: str | None = None) -> list[Volume]:
         """Without the places at which servers see them: ``volume`` has those."""
         wanted = dict(metadata or {})
-        found = [volume_of(one) for one in self._calls.all()]
+        found = [self._volume(one) for one in self._calls.all()]
         return [
             one
             for one in found
@@ -61,7 +63,7 @@ class NifcloudDisks:
             slots = {one.server_id: self._instances.disk_slots(one.server).get(found.name, "") for one in found.attachments}
         except NoSuchObject:
             slots = {}  # the server went meanwhile
-        return volume_of(found, slots)
+        return self._volume(found, slots)
 
     def create_volume(
         self,
@@ -79,13 +81,14 @@ class NifcloudDisks:
             raise CapabilityAbsent(self._cloud, Capability.SNAPSHOTS, hint="a disk of NIFCLOUD is made empty")
         uid = metadata.get(CLUSTER_TAG, "")
         called, size = disk_name(uid, name), steps(size_gb)
-        kind = type_name or DEFAULT_TYPE
+        kind, monthly = split_type(type_name)
+        accounting = ACCOUNTING["monthly"] if monthly else self._terms.accounting
         if kind not in DISK_TYPES:
             raise NotFound(f"NIFCLOUD has no disk type {kind!r}", hint=f"there are: {', '.join(DISK_TYPES)}")
 
         def send() -> None:
             server = self._birth_server(uid, zone)
-            self._calls.create(NewDisk(called, birth(uid), size, kind, server, self._terms.accounting))
+            self._calls.create(NewDisk(called, birth(uid), size, kind, server, accounting))
 
         def find() -> WireDisk | None:
             found = self._find(called)
@@ -94,7 +97,7 @@ class NifcloudDisks:
             return found
 
         made = self._wire.create(find, send)
-        return volume_of(self._born(made, name=name))
+        return self._volume(self._born(made, name=name))
 
     def _birth_server(self, uid: str, zone: str) -> str:
         """Of the cluster's servers in the zone that run, the one with the fewest disks."""
@@ -209,7 +212,9 @@ class NifcloudDisks:
         """There is none."""
 
     def types(self) -> list[VolumeType]:
-        return [VolumeType(name, name, multiattach=False) for name in DISK_TYPES]
+        return [
+            VolumeType(f"{name}{end}", f"{name}{end}", multiattach=False) for name in DISK_TYPES for end in ("", " monthly")
+        ]
 
     def zones(self) -> list[str]:
         return sorted(self._instances.zones())
@@ -219,6 +224,12 @@ class NifcloudDisks:
 
     def quotas(self) -> list[Quota]:
         return []
+
+    def _volume(self, disk: WireDisk, slots: Mapping[str, str] | None = None) -> Volume:
+        """With its accounting in its type, where that is another one than the login's."""
+        seen, monthly = volume_of(disk, slots), ACCOUNTING["monthly"]
+        other = disk.accounting == monthly != self._terms.accounting
+        return replace(seen, type_name=f"{seen.type_name} monthly") if other else seen
 
     def _find(self, volume_id: str) -> WireDisk | None:
         return next((one for one in self._calls.all() if one.name == volume_id), None)

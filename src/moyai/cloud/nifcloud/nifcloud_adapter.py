@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from moyai.cloud.adapter import UnknownCloud
 from moyai.cloud.config_file import LOGIN_SECTION, parse_section
-from moyai.cloud.kind import Login
+from moyai.cloud.kind import GUEST_FOLDER, Login
 from moyai.cloud.model import Instance
 from moyai.cloud.nifcloud.access_keys import AccessKey, find_access_key
 from moyai.cloud.nifcloud.nifcloud_cloud import NifcloudCloud
@@ -34,11 +35,17 @@ _KEYS = ("region", "zone", "zones", "accounting", "endpointURL", "ca")
 
 @dataclass(frozen=True)
 class NifcloudGuest:
-    """Implements ``cloud.capabilities.Guest``. A machine of NIFCLOUD has no metadata service: it knows its name and not its
-    id."""
+    """Implements ``cloud.capabilities.Guest``. A machine of NIFCLOUD has no metadata service: `up` tells it which one it is,
+    with the start that it sends. ``folder``: where that is written."""
+
+    folder: str = GUEST_FOLDER
 
     def instance(self) -> Instance | None:
-        return None
+        try:
+            server, _, zone = (Path(self.folder) / "instance").read_text(encoding="ascii").strip().partition(" ")
+        except (OSError, ValueError):
+            return None
+        return Instance(server, zone) if server else None
 
     def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
         """A disk shows by its place on the SCSI bus, which its name does not tell: none without ``device`` (``SCSI (0:N)``)."""

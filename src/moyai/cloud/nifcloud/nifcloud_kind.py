@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from moyai.cloud.config_file import LOGIN_SECTION, write_section
 from moyai.cloud.credentials import Reach
-from moyai.cloud.kind import LOGIN_FOLDER, VolumeNames
+from moyai.cloud.kind import GUEST_FOLDER, LOGIN_FOLDER, VolumeNames, VolumeRules
+from moyai.cloud.nifcloud.disk_types import disk_type
 from moyai.cloud.nifcloud.marks import Mark, wire_name
-from moyai.cloud.nifcloud.nifcloud_limits import USER_DATA_BYTES
+from moyai.cloud.nifcloud.nifcloud_limits import DISK_STEP_GB, SERVER_DISKS, USER_DATA_BYTES
 
 _AUTHORITIES = "ca.pem"
 MEANINGS: Mapping[str, str] = {
@@ -77,11 +78,16 @@ class NifcloudKind:
     sources_of_port = 0
     #: Descriptions have the owner.
     needs_tags = False
-    guest_folders: tuple[str, ...] = ()
+    #: `up` writes there which server this is, with the start that it sends.
+    guest_folders: tuple[str, ...] = (GUEST_FOLDER,)
     user_data_limit = USER_DATA_BYTES
+    volume_rules = VolumeRules(step_gb=DISK_STEP_GB, per_machine=SERVER_DISKS, snapshots=False, on_bus=True)
     #: Images run a script, and no cloud-init reads user data.
     starts_by_script = True
     takes_rsa_keys = True
+
+    def volume_type(self, parameters: Mapping[str, str]) -> str:
+        return disk_type(parameters)
 
     def cloud_name(self, uid: str, name: str) -> str:
         mark = Mark(uid, name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from moyai.cloud.credentials import Reach
-from moyai.cloud.kind import VolumeNames
+from moyai.cloud.kind import VolumeNames, VolumeRules
 from moyai.cloud.openstack.cloud_conf import IssuedLogin, issued_login
 from moyai.core.errors import Terminal
 
@@ -20,8 +22,12 @@ class OpenStackKind:
     guest_folders = ("/run/cloud-init",)
     #: Nova's.
     user_data_limit = 65535
+    volume_rules = VolumeRules()
     starts_by_script = False
     takes_rsa_keys = False
+
+    def volume_type(self, parameters: Mapping[str, str]) -> str:
+        return parameters.get("type", "")
 
     def cloud_name(self, uid: str, name: str) -> str:
         return name

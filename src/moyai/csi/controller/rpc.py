@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from moyai.cloud.model import DiskState, Quota, Volume
-from moyai.core.errors import NotFound
+from moyai.core.errors import NotFound, UsageError
 from moyai.csi import messages
 from moyai.csi.access_modes import wrong
 from moyai.csi.controller import paging
@@ -38,10 +38,13 @@ _ABILITIES = (
     "LIST_VOLUME_HEALTH",
     "SINGLE_NODE_MULTI_WRITER",
 )
+#: Those that a cloud without snapshots lacks.
+_OF_SNAPSHOTS = frozenset({"CREATE_DELETE_SNAPSHOT", "LIST_SNAPSHOTS", "GET_SNAPSHOT", "CLONE_VOLUME"})
 
 
 class ControllerService:
-    """``links``: where a node finds an attached volume, the likeliest place first."""
+    """``links``: where a node finds an attached volume, the likeliest place first. ``type_of``: the type that parameters of a
+    StorageClass ask for; raises UsageError. ``has_snapshots``: whether the cloud has any."""
 
     def __init__(
         self,
@@ -50,13 +53,17 @@ class ControllerService:
         *,
         snapshots: SnapshotWork,
         links: Callable[[str, str], tuple[str, ...]],
+        type_of: Callable[[Mapping[str, str]], str] = lambda parameters: parameters.get(TYPE, ""),
+        has_snapshots: bool = True,
     ) -> None:
         self._cloud, self._volumes, self._snapshots, self._links = cloud, volumes, snapshots, links
+        self._type_of = type_of
+        self._abilities = tuple(one for one in _ABILITIES if has_snapshots or one not in _OF_SNAPSHOTS)
 
     async def ControllerGetCapabilities(self, _: pb.ControllerGetCapabilitiesRequest) -> pb.ControllerGetCapabilitiesResponse:
         rpc = pb.ControllerServiceCapability.RPC
         return pb.ControllerGetCapabilitiesResponse(
-            capabilities=[pb.ControllerServiceCapability(rpc=rpc(type=name)) for name in _ABILITIES]
+            capabilities=[pb.ControllerServiceCapability(rpc=rpc(type=name)) for name in self._abilities]
         )
 
     # ---- volumes
@@ -64,12 +71,16 @@ class ControllerService:
     async def CreateVolume(self, request: pb.CreateVolumeRequest) -> pb.CreateVolumeResponse:
         parameters = dict(request.parameters)
         content, names = request.volume_content_source, self._cloud.names
+        try:
+            asked = self._type_of(parameters)
+        except UsageError as error:
+            raise Refused("INVALID_ARGUMENT", str(error)) from error
         made = await self._volumes.create(
             VolumeRequest(
                 name=need(request.name, "name"),
                 accesses=messages.accesses(request.volume_capabilities),
                 size=messages.size_range(request.capacity_range),
-                type_name=_attributes(request.mutable_parameters) or parameters.get(TYPE, ""),
+                type_name=_attributes(request.mutable_parameters) or asked,
                 availability=parameters.get(AVAILABILITY, ""),
                 preferred=messages.machine_zones(request.accessibility_requirements.preferred, names),
                 requisite=messages.machine_zones(request.accessibility_requirements.requisite, names),

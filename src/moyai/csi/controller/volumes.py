@@ -61,9 +61,12 @@ class ProvisionedVolume:
 
 
 class VolumeWork:
-    """``limit``: volumes a machine may have."""
+    """``limit``: volumes a machine may have. ``step_gb``: volumes have whole multiples of it."""
 
-    def __init__(self, cloud: CloudView, *, limit: int, patience: float = PATIENCE, again: Backoff = _AGAIN) -> None:
+    def __init__(
+        self, cloud: CloudView, *, limit: int, step_gb: int = 1, patience: float = PATIENCE, again: Backoff = _AGAIN
+    ) -> None:
+        self._step_gb = step_gb
         self._cloud, self._limit, self._patience, self._again = cloud, limit, patience, again
         self.serial = Serial()
         #: Volume → machine, of each attach that runs in this process.
@@ -108,7 +111,7 @@ class VolumeWork:
     async def _make(self, wanted: VolumeRequest) -> Volume:
         zone_map, source = await asyncio.gather(self._cloud.zone_map(), self._source(wanted))
         least, source_zone = (source.size_gb, await self._zone_of(source)) if source else (1, "")
-        size = choose_gb(wanted.size, least_gb=least)
+        size = choose_gb(wanted.size, least_gb=least, step_gb=self._step_gb)
         place = zones.choose(
             zone_map,
             preferred=wanted.preferred,
@@ -320,7 +323,7 @@ class VolumeWork:
 
     async def _extend(self, volume_id: str, wanted: Range) -> Volume:
         volume = await self._cloud.call(self._cloud.disks.volume, volume_id)
-        size = choose_gb(wanted, least_gb=1)
+        size = choose_gb(wanted, least_gb=1, step_gb=self._step_gb)
         if volume.size_gb >= size:
             return volume
         if volume.state is not DiskState.EXTENDING:

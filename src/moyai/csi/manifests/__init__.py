@@ -44,10 +44,11 @@ def render(options: CsiManifestOptions) -> str:
         storage_class(options.names, options.reclaim_policy),
         controller(options),
         node(options),
-        snapshot_controller(options),
         # last: its kind is known only a moment after its definition was taken
-        snapshot_class(options.names, options.reclaim_policy),
+        *([snapshot_controller(options), snapshot_class(options.names, options.reclaim_policy)] if options.snapshots else ()),
     )
+    if not options.snapshots:
+        return yamltext.dump(*objects)
     return "---\n".join([*definitions(), yamltext.dump(*objects)])
 
 

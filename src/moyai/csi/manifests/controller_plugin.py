@@ -63,6 +63,7 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
     containers += [
         _container(options, name, args=[*common, *args], memory="20Mi", mounts=[_SOCKET_FOLDER])
         for name, args in sidecars.items()
+        if options.snapshots or name != "csi-snapshotter"
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "socket", "emptyDir": {}},

@@ -24,7 +24,7 @@ class CsiManifestOptions:
     ``host:port`` of an API server address on the node network, with which the sidecars need not wait for kube-proxy (empty: by
     the Service's address). ``login_files`` (name → content) and ``environment`` (variables): what the driver needs beside that
     file to reach the cloud; they are in the same Secret. ``reclaim_policy``: of the default classes, and so of the volumes of
-    these classes.
+    these classes. ``snapshots``: whether the cloud has any; without them, none of their controllers run.
     """
 
     cluster_name: str
@@ -40,6 +40,7 @@ class CsiManifestOptions:
     log_level: str = "info"
     provider_args: tuple[str, ...] = ()
     guest_folders: tuple[str, ...] = ()
+    snapshots: bool = True
     login_files: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 

@@ -21,6 +21,7 @@ from moyai.linux.process import ProcessError
 
 __all__ = [
     "BlockDevices",
+    "BusDevices",
     "Damaged",
     "DiskError",
     "Filesystems",
@@ -65,6 +66,10 @@ class BlockDevices(Protocol):
     def size(self, device: str) -> int: ...
     def rescan(self, device: str) -> None:
         """Let the kernel look at the device's size again, where its driver can be asked to."""
+        ...
+
+    def let_go(self, device: str) -> None:
+        """Let the kernel forget a device that the cloud may take away only then; elsewhere nothing."""
         ...
 
     def is_zero(self, device: str) -> bool: ...
@@ -169,6 +174,31 @@ class LinuxDevices:
     def rescan(self, device: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(f"/sys/class/block/{Path(device).name}/device/rescan").write_text("1")
+
+    def let_go(self, device: str) -> None:
+        """Virtual machines of KVM notice it by themselves."""
+
+
+class BusDevices(LinuxDevices):
+    """Disks on a SCSI bus that tells the kernel neither that a disk was attached nor that it is about to go. ``sys``: the
+    folder of sysfs. A machine whose disks are none of SCSI has none of the files, and nothing is asked of it."""
+
+    def __init__(self, dev: str = "/dev", sys: str = "/sys") -> None:
+        super().__init__(dev)
+        self._sys = Path(sys)
+
+    def find(self, links: Sequence[str]) -> str | None:
+        if (found := super().find(links)) or not links:
+            return found
+        for scan in sorted((self._sys / "class/scsi_host").glob("*/scan")):
+            # a host that cannot be asked keeps none of the others from being asked
+            with contextlib.suppress(OSError):
+                scan.write_text("- - -")
+        return super().find(links)
+
+    def let_go(self, device: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self._sys / "class/block" / Path(device).name / "device/delete").write_text("1")
 
 
 class LinuxMounts:

@@ -84,7 +84,7 @@ class NodeService:
     async def NodeUnstageVolume(self, request: pb.NodeUnstageVolumeRequest) -> pb.NodeUnstageVolumeResponse:
         volume_id = need(request.volume_id, "volume id")
         staging = need(request.staging_target_path, "staging target path")
-        await self._do(volume_id, lambda: self._work.unstage(staging))
+        await self._do(volume_id, lambda: self._work.unstage(staging, volume_id))
         return pb.NodeUnstageVolumeResponse()
 
     async def NodePublishVolume(self, request: pb.NodePublishVolumeRequest) -> pb.NodePublishVolumeResponse:

@@ -11,7 +11,7 @@ What always holds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.driver_names import DEVICE_PATH, EXT4
 from moyai.csi.errors import Refused
+from moyai.csi.node.disk_places import DiskPlaces, Links
 from moyai.csi.node.disks import Mount, NodeDisks, NotPermitted, Usage
 from moyai.csi.node.mounting import FileSystemMounter
 from moyai.csi.node.stale import StaleMounts, staging_folder
@@ -53,7 +54,7 @@ class NodeWork:
         disks: NodeDisks,
         *,
         names: VolumeNames,
-        links: Callable[[str, str], tuple[str, ...]],
+        links: DiskPlaces | Links,
         rescan: bool = False,
         patience: float = _DEVICE_SECONDS,
         folder: str = "",
@@ -61,9 +62,10 @@ class NodeWork:
     ) -> None:
         self._devices, self._mounts, self._filesystems = disks.devices, disks.mounts, disks.filesystems
         self._blank = names.blank_key
-        self._links, self._rescan, self._patience, self._clock = links, rescan, patience, clock or SystemClock()
+        self._places = links if isinstance(links, DiskPlaces) else DiskPlaces(links, None)
+        self._links, self._rescan, self._patience, self._clock = self._places.links, rescan, patience, clock or SystemClock()
         self._mounter = FileSystemMounter(disks, patience=patience, clock=self._clock)
-        self._stale = StaleMounts(disks, folder=folder or staging_folder(names.driver), links=links)
+        self._stale = StaleMounts(disks, folder=folder or staging_folder(names.driver), links=self._links)
 
     # ---- disks that are gone
 
@@ -80,6 +82,7 @@ class NodeWork:
         self, volume_id: str, staging: str, *, access: VolumeAccess, context: Mapping[str, str], published: Mapping[str, str]
     ) -> None:
         device = self._wait_for_device(volume_id, published)
+        self._places.keep(volume_id, published.get(DEVICE_PATH, ""))
         if access.block:
             return
         if mounted := self._mounted(device, staging):
@@ -89,10 +92,18 @@ class NodeWork:
         blank = context.get(self._blank) == "true"
         self._mounter.mount(volume_id, device, target=staging, access=access, blank=blank, published=published)
 
-    def unstage(self, staging: str) -> None:
+    def unstage(self, staging: str, volume_id: str = "") -> None:
+        """``volume_id``: whose disk the machine lets go of, where the cloud may take it away only then."""
         self._mounter.clear(staging)
         self._mounts.unmount(staging)
         self._mounts.remove(_marker(staging))
+        if volume_id and (device := self._device(volume_id)):
+            number = self._devices.number(device)
+            if any(one.device == number for one in self._mounts.all()):
+                raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is still mounted on this node")
+            self._devices.let_go(device)
+        if volume_id:
+            self._places.forget(volume_id)
 
     # ---- publish
 

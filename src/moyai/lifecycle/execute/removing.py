@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import DiskState, Power, Snapshot, Volume
+from moyai.cloud.service_balancers import HasServiceBalancers
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
@@ -83,7 +84,7 @@ class Removing:
             Kind.SERVER: cloud.machines.delete_server,
             Kind.VOLUME: cloud.disks.delete_volume,
             Kind.SNAPSHOT: cloud.disks.delete_snapshot,
-            Kind.LOAD_BALANCER: cloud.load_balancers.delete,
+            Kind.LOAD_BALANCER: self._balancer,
             Kind.ENTRANCE: cloud.entrances.delete_entrance,
         }
         if step.kind is Kind.VOLUME:
@@ -91,12 +92,19 @@ class Removing:
         retry_while_busy(lambda: calls[step.kind](identity), self._clock)
         if step.kind is Kind.SERVER:
             self._wait_for(lambda: self._server_gone(identity), f"{step.key} to go")
-        elif step.kind is Kind.LOAD_BALANCER:
+        elif step.kind is Kind.LOAD_BALANCER and not isinstance(cloud, HasServiceBalancers):
             self._wait_for(lambda: self._balancer_gone(identity), f"{step.key} to go")
         elif step.kind in (Kind.VOLUME, Kind.SNAPSHOT):
             show = cloud.disks.volume if step.kind is Kind.VOLUME else cloud.disks.snapshot
             self._wait_for(lambda: self._disk_gone(step.kind, identity, show=show), f"{step.key} to go")
         self._forget(step)
+
+    def _balancer(self, identity: str) -> None:
+        """One of Octavia's kind, or one that the cloud made for a Service itself; this call returns when it is gone."""
+        if isinstance(self._cloud, HasServiceBalancers):
+            self._cloud.service_balancers.remove_balancer(identity)
+        else:
+            self._cloud.load_balancers.delete(identity)
 
     def _forget(self, step: s.Delete) -> None:
         self._context.forget(step.key)

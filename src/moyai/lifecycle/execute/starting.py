@@ -27,9 +27,9 @@ _SSH_SECONDS = 120.0
 
 
 class Send(Protocol):
-    def __call__(self, address: str, start: str, *, folder: Path) -> str:
-        """Hands the start over and returns what the machine says. ``folder``: the record's. Raises Retriable while nobody
-        answers."""
+    def __call__(self, address: str, start: str, *, told: str, folder: Path) -> str:
+        """Hands the start over and returns what the machine says. ``told``: its id in the cloud and its zone. ``folder``: the
+        record's. Raises Retriable while nobody answers."""
         ...
 
 
@@ -63,7 +63,7 @@ class Starting:
             if not address:
                 return NotYet("it has no public address yet")
             notes.keep_address(step.node, address)
-            said = self._send_over(address, start, folder=record.folder)
+            said = self._send_over(address, start, told=f"{server_id} {server.zone}".strip(), folder=record.folder)
             match verdict_of(said):
                 case StartVerdict.STARTED:
                     return None
@@ -95,13 +95,13 @@ def public_address(server: Server) -> str:
     return next((one.address for one in server.addresses if one.kind == "floating"), "")
 
 
-def send_by_ssh(address: str, start: str, *, folder: Path) -> str:
+def send_by_ssh(address: str, start: str, *, told: str, folder: Path) -> str:
     """See ``Send``. The host's key is taken as it comes: only the right machine can open the start."""
     options = ("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=10", "LogLevel=ERROR")
     trust = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
     command = ["ssh", "-i", str(folder / START_KEY), *(word for one in (*options, *trust) for word in ("-o", one))]
     try:
-        done = run([*command, f"root@{address}"], stdin=start, timeout=_SSH_SECONDS, check=False)
+        done = run([*command, f"root@{address}", told], stdin=start, timeout=_SSH_SECONDS, check=False)
     except ProcessError as error:
         raise Retriable(f"{address} does not take its start: {error}") from error
     if verdict_of(done.stdout) is StartVerdict.SILENT:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
-from moyai.nifcloud_front.calls.call import ApiCall, Later, Values, between, check_name, one_of
+from moyai.nifcloud_front.calls.call import ApiCall, Later, Values, between, check_name, one_of, reordered
 from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import BalancerRow, HealthRow, InstanceRow, PairRow, ZoneRow
 from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, limit, not_found
@@ -287,10 +287,8 @@ def update_balancer(call: ApiCall) -> Values:
         if any(one.port == new.port for one in row.pairs if one != old):
             raise inoperable("LoadBalancerPort.AlreadyExists", f"The balancer {row.name} has the port {new.port}.")
         row = replace(row, pairs=tuple(new if one == old else one for one in row.pairs))
-    volume, accounting = call.args.get("NetworkVolumeUpdate", row.volume), call.args.get("AccountingTypeUpdate", row.accounting)
-    one_of("NetworkVolumeUpdate", volume, values=_VOLUMES)
-    one_of("AccountingTypeUpdate", str(accounting), values=("1", "2"))
-    _keep(call, replace(row, volume=volume, accounting=str(accounting)))
+    volume, accounting = reordered(call, volume=row.volume, accounting=row.accounting, volumes=_VOLUMES)
+    _keep(call, replace(row, volume=volume, accounting=accounting))
     return {}
 
 

@@ -123,6 +123,14 @@ def one_of(parameter: str, value: Any, *, values: Collection[Any]) -> None:
         raise invalid(parameter, f"The value {value} of {parameter} is none of {', '.join(map(str, values))}.")
 
 
+def reordered(call: ApiCall, *, volume: int, accounting: str, volumes: Collection[int]) -> tuple[int, str]:
+    """Network volume and accounting type that an update of a balancer of either type asks for; what it does not name stays."""
+    volume, accounting = call.args.get("NetworkVolumeUpdate", volume), str(call.args.get("AccountingTypeUpdate", accounting))
+    one_of("NetworkVolumeUpdate", volume, values=volumes)
+    one_of("AccountingTypeUpdate", accounting, values=("1", "2"))
+    return volume, accounting
+
+
 def between(parameter: str, value: int, *, least: int, most: int) -> None:
     if not least <= value <= most:
         raise invalid(parameter, f"The value {value} of {parameter} is not between {least} and {most}.")

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from moyai.nifcloud_front.calls.balancer_operations import instance_state
-from moyai.nifcloud_front.calls.call import ApiCall, Values, between, one_of
+from moyai.nifcloud_front.calls.call import ApiCall, Values, between, one_of, reordered
 from moyai.nifcloud_front.calls.instance_nics import check_address
 from moyai.nifcloud_front.calls.instance_views import network_name
 from moyai.nifcloud_front.store.rows import (
@@ -310,10 +310,8 @@ def update_elastic_balancer(call: ApiCall) -> Values:
     row = _steady(call)
     if name := call.text("ElasticLoadBalancerNameUpdate"):
         row = replace(row, name=call.new_name(row, _WHAT, parameter="ElasticLoadBalancerNameUpdate", name=name))
-    volume, accounting = call.args.get("NetworkVolumeUpdate", row.volume), call.args.get("AccountingTypeUpdate", row.accounting)
-    one_of("NetworkVolumeUpdate", volume, values=_VOLUMES)
-    one_of("AccountingTypeUpdate", str(accounting), values=("1", "2"))
-    _keep(call, replace(row, volume=volume, accounting=str(accounting)))
+    volume, accounting = reordered(call, volume=row.volume, accounting=row.accounting, volumes=_VOLUMES)
+    _keep(call, replace(row, volume=volume, accounting=accounting))
     return {}
 
 

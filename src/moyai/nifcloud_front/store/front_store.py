@@ -64,6 +64,8 @@ CREATE TABLE IF NOT EXISTS orders (number INTEGER PRIMARY KEY, body TEXT);
 """
 #: Calls that the request log keeps.
 _CALLS = 100_000
+#: Entries of the ledger that are kept in any case, the last ones.
+_LEDGER = 20_000
 
 
 class StoredRow(Protocol):
@@ -130,6 +132,12 @@ class Transaction:
     def drop(self, row: StoredRow) -> None:
         self._database.execute("DELETE FROM rows WHERE kind = ? AND uid = ?", (KINDS[type(row)], row.uid))
         self._note("gone", row)
+        # only what has gone is forgotten: what was made and is there stays in the ledger
+        self._database.execute(
+            "DELETE FROM ledger WHERE number <= (SELECT MAX(number) FROM ledger) - ? AND NOT EXISTS "
+            "(SELECT 1 FROM rows WHERE rows.kind = ledger.kind AND rows.uid = ledger.uid)",
+            (_LEDGER,),
+        )
 
     def _note(self, verb: str, row: StoredRow) -> None:
         values = (self.now, verb, KINDS[type(row)], row.uid, row.name)
