@@ -1,5 +1,5 @@
-"""Whole clusters by logins of other kinds than the local cloud's own. With one that `plan` accepts `up` builds a cluster, and its
-parts work: the cloud controller manager makes a load balancer, the CSI driver a disk. `down` leaves nothing.
+"""Whole clusters by logins of other kinds than the local cloud's own. With one that `plan` accepts `up` builds a cluster, and
+its parts work: the cloud controller manager makes a load balancer, the CSI driver a disk. `down` leaves nothing.
 
 The TLS cloud is a second region of the same cloud: each of its addresses in the catalog is https, with a certificate of an
 authority that only clouds.yaml names.
@@ -146,13 +146,13 @@ def _tls_in_another_region(logins: Logins) -> Entry:
     certificate, trusted = logins.folder / "cloud.pem", logins.folder / "authority.pem"
     certificate.write_text(signed("cloud", authority, address=address).whole)
     trusted.write_text(authority.text)
-    _end_tls(logins, address, certificate, ports=sorted(ports))
+    _end_tls(logins, address, certificate=certificate, ports=sorted(ports))
     url = f"https://{address}:{int(keystone.removesuffix('/')) + TLS}{urlsplit(logins.url).path}"
     auth = {**logins.password(), "auth_url": url}
     return {"auth": auth, "region_name": region, "cacert": str(trusted)}
 
 
-def _end_tls(logins: Logins, address: str, certificate: Path, *, ports: list[int]) -> None:
+def _end_tls(logins: Logins, address: str, *, certificate: Path, ports: list[int]) -> None:
     """Machines reach these ports as well, and the host waits until the last of them answers."""
     site = Site(logins.user.name, None, None)
     init = json.loads((site.folder / "run" / "init.json").read_text())["pid"]
