@@ -69,7 +69,7 @@ def read_net_conf(text: str) -> NetworkConf:
         # 0 means the kernel's own
         port=_number(backend, "Port", default=PORT, most=65535) or PORT,
         mtu=_number(backend, "MTU", default=0, most=65535),
-        direct_routing=bool(backend.get("DirectRouting")),
+        direct_routing=_is_true(backend, "DirectRouting"),
     )
 
 
@@ -109,6 +109,14 @@ def _object(text: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise UsageError("net-conf.json: should be an object with Network and Backend")
     return cast("Mapping[str, Any]", found)
+
+
+def _is_true(found: Mapping[str, Any], key: str) -> bool:
+    """As flannel reads it: text such as "false" is neither."""
+    value = found.get(key) or False
+    if not isinstance(value, bool):
+        raise UsageError(f"net-conf.json: Backend.{key}: {value!r}, should be true or false")
+    return value
 
 
 def _number(found: Mapping[str, Any], key: str, *, default: int, most: int) -> int:
