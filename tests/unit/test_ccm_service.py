@@ -187,7 +187,7 @@ async def test_an_internal_one_has_no_floating_ip_and_can_become_external() -> N
 
 
 async def test_a_balancer_that_names_the_client_in_the_stream_is_no_shortcut_for_pods() -> None:
-    """With the PROXY protocol kube-proxy must not answer for the address itself: the members expect a line before the stream."""
+    """With the PROXY protocol kube-proxy must not answer for the address itself: members expect a line before the stream."""
     world = World()
     proxy = "loadbalancer.openstack.org/proxy-protocol"
     world.kube.put(SERVICES, service_object(annotations={proxy: "true"}))
