@@ -23,7 +23,7 @@ from moyai.kube.objects.meta import Reference
 from moyai.plan.bgp.announced_prefixes import Announcing, announced
 from moyai.plan.bgp.bgp_conf import BgpConf, PeerConf, read_bgp_conf, write_bgp_conf
 from moyai.plan.bgp.frr_config import FrrConfig, frr_commands
-from moyai.plan.bgp.router import frr_config, profile_name
+from moyai.plan.bgp.router import frr_config
 from moyai.plan.bgp.sessions import Sessions, Speakers, sessions
 
 CONF = BgpConf(64522, "10.244.0.0/16", ("10.8.0.200/29",))
@@ -382,16 +382,6 @@ def test_a_profile_says_all_it_has() -> None:
     now = sessions(node(1), Speakers([node(1)], [peer(bfdProfile="x")], {"x": found}), conf=CONF)
     lines = config(now, x=found).profiles["user-x"]
     assert {"echo-mode", "echo transmit-interval 60", "passive-mode", "minimum-ttl 3", "receive-interval 100"} <= set(lines)
-
-
-@pytest.mark.parametrize("name", ["x" * 58, "x" * 59, "a." * 126 + "b"])
-def test_a_profile_with_a_long_name_has_one_that_frr_takes(name: str) -> None:
-    found = parse_bfd_profile({"metadata": {"name": name}, "spec": {"detectMultiplier": 7}})
-    made = config(sessions(node(1), Speakers([node(1)], [peer(bfdProfile=name)], {name: found}), conf=CONF), **{name: found})
-    (shown,) = made.profiles.keys() - {"moyai-default"}
-    assert len(shown) < 64
-    assert f"bfd profile {shown}" in made.neighbours["172.17.0.1"].session
-    assert shown != profile_name(f"{name[:-1]}y")
 
 
 def test_a_router_of_the_spec_gets_pods_and_gives_its_ranges() -> None:
