@@ -53,6 +53,10 @@ WEB = [{"tcp": {"destinationPort": {"number": 80}}}]
 CLOSED: Json = {"metadata": {"namespace": "red", "name": "closed"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}
 CASES: dict[str, list[Json]] = {
     "everything is denied": [tier("p", ingress=[incoming("Deny")])],
+    "names that the kernel does not take as they are": [
+        tier("p", ingress=[incoming("Deny", name="\U0001f600" * 100, protocols=[{"destinationNamedPort": "x" * 300}, *WEB])]),
+        tier("q", ingress=[incoming("Deny", name='a\x00"\n', protocols=[{"destinationNamedPort": "a\x00 b"}])]),
+    ],
     "the first rule decides": [tier("p", ingress=[incoming("Accept", pods(pod="b")), incoming("Deny")])],
     "the lower number decides": [
         tier("p", priority=5, ingress=[incoming("Deny", space("blue"))]),

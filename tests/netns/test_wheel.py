@@ -1,19 +1,11 @@
-"""An ordinary user with an installed wheel: no root, no Go, no compiler, a home of their own, a PATH that is not all theirs.
-
-The wheel is built as a user gets it, and installed into a fresh environment; then another user runs every command. What needs
-root or what is not there is one line with its exit code; nothing is written outside of the user's home.
+"""An ordinary user with an installed wheel runs every command: what needs root, or what is not there, is one line with its
+exit code; nothing is written outside of the user's home.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,98 +13,20 @@ import pytest
 from moyai.cli.main import COMMANDS
 from moyai.core.paths import Paths
 from moyai.lifecycle.record import Record
-from moyai.localcloud.env import uv_program
 from moyai.spec.load import dump, parse
-
-ROOT = Path(__file__).parents[2]
-#: Nobody's on a stock Debian.
-USER = 64999
-#: A shell's words, in a mount namespace of their own: the host's Go is out of sight, whatever it has.
-WITHOUT_GO = """
-PATH=/usr/bin:/bin
-for folder in /usr/local/go /usr/lib/go /usr/lib/go-*; do [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder" || exit 99; done
-exec env PATH="$MOYAI_TEST_PATH" /usr/bin/"$0" "$@"
-"""
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-class Ordinary:
-    """``folder``: with the environment, the user's home, and a folder that the user may not read, first on the PATH."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home, self.bin, self.secret = folder / "home", folder / "home/bin", folder / "secret"
-        self._folder = folder
-
-    def run(self, *words: str, **variables: str) -> Answer:
-        environ = {
-            "HOME": str(self.home),
-            "MOYAI_TEST_PATH": f"{self.secret}:{self._folder}/env/bin:{self.bin}",
-            "LANG": "C.UTF-8",
-            **variables,
-        }
-        identity = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs")
-        done = subprocess.run(
-            ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", WITHOUT_GO, *identity, self._folder / "env/bin/moyai", *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environ,
-            cwd=self.home,
-            timeout=300,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode != 99, done.stderr
-        assert "Traceback" not in done.stderr
-        assert "unforeseen" not in done.stderr
-        return Answer(done.returncode, done.stdout, done.stderr)
-
-    def program(self, name: str, text: str) -> None:
-        file = self.bin / name
-        file.write_text(text)
-        file.chmod(0o755)
-
-    def own(self) -> None:
-        for file in (self.home, *self.home.rglob("*")):
-            os.chown(file, USER, USER, follow_symlinks=False)
+from tests.ordinary_user import Ordinary, installed_wheel, ordinary_user
 
 
 @pytest.fixture(scope="module")
 def installed() -> Generator[Path]:
-    """A fresh environment with the wheel in it, which everybody may read."""
-    # pytest's own folders are their owner's alone
-    folder = Path(tempfile.mkdtemp(prefix="moyai-wheel-"))
-    folder.chmod(0o755)
-    uv = uv_program()
-    environ = {**os.environ, "PYTHONPATH": ""}
-
-    def call(*words: str | Path) -> None:
-        subprocess.run([uv, *words], check=True, env=environ, cwd=ROOT, umask=0o022)
-
-    call("build", "--quiet", "--wheel", "--out-dir", folder / "dist", ROOT)
-    # links instead of copies would lead into root's own folders
-    call("venv", "--quiet", "--python", sys.executable, folder / "env")
-    into = ("--python", folder / "env/bin/python", "--link-mode", "copy")
-    call("pip", "install", "--quiet", *into, "--require-hashes", "-r", ROOT / "requirements.lock")
-    call("pip", "install", "--quiet", *into, "--no-deps", *(folder / "dist").glob("*.whl"))
-    yield folder
-    shutil.rmtree(folder)
+    with installed_wheel() as folder:
+        yield folder
 
 
 @pytest.fixture
 def user(installed: Path) -> Generator[Ordinary]:
-    user = Ordinary(installed)
-    user.bin.mkdir(parents=True)
-    user.secret.mkdir(mode=0o700)
-    user.own()
-    yield user
-    shutil.rmtree(user.home)
-    user.secret.rmdir()
+    with ordinary_user(installed) as user:
+        yield user
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -210,6 +211,31 @@ def test_a_pool_that_cannot_be_used_says_why(addresses: list[str], why: str) -> 
     found = validated([pool("main", *addresses)], [parse_range("192.0.2.0/28")])
     assert not found.usable
     assert re.search(why, found.refused["main"])
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["192.0.2.1/32"] * 100_000,
+        [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32" for n in range(100_000)],
+        ["x" * 1000] * 1000,
+        ["fd00::/64"] * 1000,
+    ],
+    ids=["the same", "all of them", "no address", "IPv6"],
+)
+def test_a_pool_of_very_many_ranges_is_refused_soon_and_in_few_words(addresses: list[str]) -> None:
+    start = time.process_time()
+    found = pool("a", *addresses)
+    assert found.name in validated([found], []).refused
+    assert len("; ".join((*found.problems, *found.remarks))) < 2000
+    assert time.process_time() - start < 3
+
+
+def test_many_pools_of_many_ranges_are_compared_soon() -> None:
+    pools = [pool(f"p{n}", *(f"10.{n}.{m >> 6}.{m % 64 * 4}/31" for m in range(1000))) for n in range(20)]
+    start = time.process_time()
+    assert validated([*pools, pool("z", "10.19.15.156/30", created="9")], [parse_range("10.0.0.0/8")]).refused.keys() == {"z"}
+    assert time.process_time() - start < 3
 
 
 def test_the_part_of_a_pool_that_is_of_ipv6_has_no_effect() -> None:

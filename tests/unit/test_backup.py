@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,22 @@ def test_a_file_that_is_there_stays_as_it_is(world: World, tmp_path: Path) -> No
     assert file.read_text() == "precious"
     take(world, file, replaces=True)
     assert backups.read(file, BY_KEY).manifest.cluster == "quickstart"
+
+
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(world: World, tmp_path: Path) -> None:
+    file, link = tmp_path / "state" / "real", tmp_path / "state" / "link"
+    link.symlink_to(file)
+    take(world, link, replaces=True)
+    assert link.is_symlink()
+    assert backups.read(file, BY_KEY).manifest.cluster == "quickstart"
+
+
+def test_what_a_restore_has_left_is_in_no_backup(world: World, tmp_path: Path) -> None:
+    left = world.paths.clusters / "quickstart" / "restore"
+    left.mkdir()
+    (left / "etcd.snapshot").write_bytes(bytes(1000))
+    take(world, tmp_path / "b")
+    assert not [name for name in backups.read(tmp_path / "b", BY_KEY).files if name.startswith("restore")]
 
 
 def cut(printed: bytes) -> bytes:
@@ -239,6 +256,14 @@ def test_a_passphrase_comes_from_a_file(shell: World, capsys: pytest.CaptureFixt
         (["--file", "no/b", "-r", str(KEY.to_public())], "no/b cannot be written: No such file or directory"),
         (["--file", "state", "-r", str(KEY.to_public())], "state is there already: another name, or --force"),
         (["--file", "state", "--force", "-r", str(KEY.to_public())], "state cannot be written: Is a directory"),
+        (["--file", ".", "-r", str(KEY.to_public())], ". cannot be written: no file can have this name"),
+        (["--file", "/", "--force", "-r", str(KEY.to_public())], "/ cannot be written: no file can have this name"),
+        (["--file", "x" * 300, "-r", str(KEY.to_public())], "cannot be written: File name too long"),
+        (
+            ["--file", "state/pipe", "--force", "-r", str(KEY.to_public())],
+            "state/pipe cannot be written: it is no regular file",
+        ),
+        (["--file", "state/pipe", "--inspect", "-i", "state/key"], "state/pipe cannot be read: it is no regular file"),
         (["--file", "no", "--inspect", "-i", "state/key"], "backup no cannot be read: No such file or directory"),
         (["--file", "state", "--inspect", "-i", "state/key"], "backup state cannot be read: Is a directory"),
         (
@@ -251,7 +276,9 @@ def test_a_passphrase_comes_from_a_file(shell: World, capsys: pytest.CaptureFixt
 def test_wrong_input_is_one_line_and_changes_nothing(
     shell: World, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
+    os.mkfifo("state/pipe")
     assert run(["backup", *words]) == 2
+    assert stat.S_ISFIFO(Path("state/pipe").stat().st_mode)
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("moyai: ")]
     assert said in line
     assert nothing_left(Path())

@@ -105,6 +105,8 @@ def test_no_secret_is_in_a_repr() -> None:
         ("subnet-id", "my-subnet", "UUID"),
         ("connection-limit", "1e3", "whole number from -1"),
         ("connection-limit", "-2", "whole number from -1"),
+        ("connection-limit", "9" * 6000, "whole number from -1"),
+        ("connection-limit", "\u0663", "whole number from -1"),
         ("timeout-client-data", "50s", "whole number from 0"),
         ("keep-floatingip", "maybe", '"true" or "false"'),
         ("proxy-protocol", "v3", '"v2"'),

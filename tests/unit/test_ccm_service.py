@@ -186,6 +186,19 @@ async def test_an_internal_one_has_no_floating_ip_and_can_become_external() -> N
         await world.until(lambda: world.address() in {one.address for one in world.floating()})
 
 
+async def test_a_balancer_that_names_the_client_in_the_stream_is_no_shortcut_for_pods() -> None:
+    """With the PROXY protocol kube-proxy must not answer for the address itself: members expect a line before the stream."""
+    world = World()
+    proxy = "loadbalancer.openstack.org/proxy-protocol"
+    world.kube.put(SERVICES, service_object(annotations={proxy: "true"}))
+    async with world.run():
+        await world.until(world.address)
+        (shown,) = world.service("web")["status"]["loadBalancer"]["ingress"]
+        assert shown == {"ip": world.address(), "ipMode": "Proxy"}
+        world.edit(annotations={proxy: "false"})
+        await world.until(lambda: "ipMode" not in world.service("web")["status"]["loadBalancer"]["ingress"][0])
+
+
 async def test_a_wrong_annotation_is_told_once_and_nothing_is_made() -> None:
     world = World()
     world.kube.put(SERVICES, service_object(annotations={"loadbalancer.openstack.org/connection-limit": "many"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,10 @@ import pytest
 
 from moyai.cloud.model import Port
 from moyai.core.errors import UsageError
+from moyai.core.ids import ClusterIdentity
+from moyai.kube.objects import Service, ServicePort
 from moyai.kube.resources import EVENTS, SERVICES
+from moyai.plan.announce.access import desired_rules, remarks
 from moyai.plan.load_balancer.source_ranges import fitting_ranges
 from tests.unit.ccm_world import World, service_object
 
@@ -31,6 +35,24 @@ def test_the_family_of_the_address_decides_and_nobody_is_let_in_by_an_empty_list
     for version, only in ((4, V6), (6, V4), (4, "::/0")):
         with pytest.raises(UsageError, match=f"no source range .* is of IPv{version}"):
             fitting_ranges((only,), version)
+
+
+def test_ranges_that_cannot_be_read_are_left_out_and_the_others_are_as_clouds_write_them() -> None:
+    assert fitting_ranges(("10.1.2.3/8", " 10.0.0.0/8", "010.0.0.0/8", "x"), 4) == (("10.0.0.0/8",), ("010.0.0.0/8", "x"))
+    with pytest.raises(UsageError, match="no source range"):
+        fitting_ranges(("x",), 4)
+
+
+def test_ranges_of_one_announced_service_that_cannot_be_read_leave_the_others_rules_alone() -> None:
+    port = ServicePort("web", "TCP", 80, 0)
+    services = [
+        Service("red", "odd", "u1", ports=(port,), source_ranges=("x",)),
+        Service("red", "bits", "u2", ports=(replace(port, port=81),), source_ranges=("10.1.2.3/8", "010.0.0.0/8")),
+        Service("red", "web", "u3", ports=(replace(port, port=82),)),
+    ]
+    rules = desired_rules(services, ClusterIdentity("quickstart", "u"), group_ids=["g"])
+    assert {(one.port_min, one.remote_cidr) for one in rules} == {(81, "10.0.0.0/8"), (82, "0.0.0.0/0")}
+    assert [reason for one in services for reason, _ in remarks(one)] == ["SourceRangesLeftOut", "SourceRangesLeftOut"]
 
 
 @pytest.mark.virtual_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,10 @@ from moyai.agent import manifests
 from moyai.kube.objects.cluster_policy import Action, Tier, parse_cluster_policy
 from moyai.kube.objects.policy import Block, PodPeer, PolicyPod, PolicyPort, PolicyRule, Selector, parse_policy
 from moyai.kube.resources import CLUSTER_NETWORK_POLICIES
+from moyai.plan.network_policy.compiled import compiled_tier
 from moyai.plan.network_policy.evaluation import Policies, evaluate
 from moyai.plan.network_policy.pod_index import PodIndex
+from moyai.plan.network_policy.table_names import named_port
 
 Json = dict[str, Any]
 ALL: Json = {"namespaces": {}}
@@ -52,6 +55,9 @@ UNKNOWN: list[tuple[Json, str]] = [
     ({"to": [{}]}, "egress[0].to[0]"),
     ({"to": [ALL], "protocols": [{"icmp": {"type": 8}}]}, "egress[0].protocols[0]"),
     ({"to": [ALL], "protocols": [{"tcp": {"flags": ["syn"]}}]}, "egress[0].protocols[0]"),
+    ({"to": [ALL], "protocols": [{"tcp": {"destinationPort": {"number": 70000}}}]}, "egress[0].protocols[0]"),
+    ({"to": [ALL], "protocols": [{"tcp": {"destinationPort": {"range": {"start": 9, "end": 2}}}}]}, "egress[0].protocols[0]"),
+    ({"to": [{"networks": ["010.0.0.0/8"]}, ALL]}, "egress[0].to[0].networks"),
 ]
 
 
@@ -67,6 +73,23 @@ def test_what_is_not_known_accepts_nobody_and_denies_everyone(rule: Json, path: 
             assert one.rule.ports == (() if "protocols" in rule else None)
         else:
             assert one.rule == PolicyRule()
+
+
+@pytest.mark.parametrize("name", ["x", "\u898f\u5247" * 50, "\U0001f600" * 100, "a\x00b", 'a"\n\x1b', "\ud800"])
+def test_a_rules_name_becomes_a_comment_that_the_kernel_takes(name: str) -> None:
+    found = parse_cluster_policy(policy(ingress=[{"name": name, "action": "Deny", "from": [ALL]}]))
+    comments = [one.comment for one in compiled_tier([found], incoming=True).rules]
+    assert comments
+    for comment in comments:
+        assert comment.isprintable()
+        assert len(comment.encode()) <= 120
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a b", "a\x00", "\u898f", '"', ""])
+def test_a_ports_name_that_no_pod_can_have_is_a_set_that_the_kernel_takes(name: str) -> None:
+    made = named_port("tcp", name, local=True, family=4)
+    assert re.fullmatch(r"[a-z0-9-]{1,100}", made)
+    assert made != named_port("tcp", f"{name}x", local=True, family=4)
 
 
 def test_an_unknown_action_denies_and_an_unknown_subject_selects_nobody() -> None:

@@ -150,6 +150,42 @@ def test_what_is_no_cluster_is_one_line(text: str, line: str) -> None:
     assert str(refused.value).startswith(line)
 
 
+CLUSTER = "{apiVersion: cluster.x-k8s.io/v1beta1, kind: Cluster, spec: {clusterNetwork: {pods: {cidrBlocks: %s}}}}"
+PLANE = "{apiVersion: controlplane.cluster.x-k8s.io/v1beta1, kind: KubeadmControlPlane, spec: {%s}}"
+HEAD = "apiVersion: infrastructure.cluster.x-k8s.io/v1beta1, kind: OpenStackCluster"
+
+
+@pytest.mark.parametrize(
+    ("documents", "line"),
+    [
+        (["spec: {apiServerLoadBalancer: {allowedCIDRs: 5}}"], "OpenStackCluster: spec.apiServerLoadBalancer.allowedCIDRs: 5"),
+        (["spec: {dnsNameservers: 9.9.9.9}"], "OpenStackCluster: spec.dnsNameservers: '9.9.9.9', should be a list"),
+        (["spec: {controlPlaneAvailabilityZones: true}"], "OpenStackCluster: spec.controlPlaneAvailabilityZones: True"),
+        (["spec: {cloudName: [1]}"], "OpenStackCluster: spec.cloudName: a list, should be a single value"),
+        (["metadata: {name: [a]}"], "OpenStackCluster: metadata.name: a list, should be a single value"),
+        (["metadata: {name: a}", CLUSTER % "5"], "Cluster: spec.clusterNetwork.pods.cidrBlocks: 5, should be a list"),
+        (["metadata: {name: a}", CLUSTER % "[[1]]"], "Cluster: spec.clusterNetwork.pods.cidrBlocks: a list of others"),
+        (["metadata: {name: a}", PLANE % "version: [1]"], "KubeadmControlPlane: spec.version: a list"),
+        (["metadata: {name: a}", PLANE % "replicas: [1]"], "KubeadmControlPlane: spec.replicas: a list"),
+        (["metadata: {name: a}", "{kind: List, items: 5}"], "List: items: 5, should be a list"),
+        (["metadata: {name: a}", "{kind: List, items: {a: b}}"], "List: items: {'a': 'b'}, should be a list"),
+        (["metadata: {name: a}", "{apiVersion: cluster.x-k8s.io/v1, kind: [a]}"], "object: kind: a list"),
+    ],
+)
+def test_a_field_of_another_type_is_one_line(documents: list[str], line: str) -> None:
+    first, *others = documents
+    with pytest.raises(UsageError) as refused:
+        from_capi(read("\n---\n".join([f"{{{HEAD}, {first}}}", *others])))
+    assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize("metadata", ["[a]", "foo", "5"])
+def test_metadata_of_another_type_have_no_name(metadata: str) -> None:
+    found = from_capi(read(f"{{{HEAD}, metadata: {metadata}, spec: foo}}"))
+    assert found.spec["metadata"] == {"name": ""}
+    assert found.left == ("OpenStackCluster : spec",)
+
+
 def test_the_command_prints_a_spec_that_can_be_read_and_tells_what_is_left(tmp_path: Path) -> None:
     file = tmp_path / "capi.yaml"
     file.write_text(BETA)

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from moyai.kube.objects.bgp import BfdProfile, BgpPeer
+from moyai.kube.objects.meta import Reference
 from moyai.linux import frr as talking
 from moyai.linux.frr import Frr, FrrGone, FrrPlace
+from moyai.plan.bgp.bgp_conf import BgpConf
+from moyai.plan.bgp.router import frr_config, profile_name
+from moyai.plan.bgp.sessions import PeerSession, Sessions
 
 
 @asynccontextmanager
@@ -55,3 +60,18 @@ async def test_a_line_that_is_too_long_does_not_end_the_log(tmp_path: Path) -> N
         async with Frr.running(place, on_start=lambda _daemon: None, on_line=lambda _daemon, line: lines.append(line)):
             pass
     assert lines[-1] == "last"
+
+
+@pytest.mark.parametrize("name", ["x" * 58, "x" * 59, "a." * 126 + "b"])
+def test_a_profile_with_a_long_name_has_one_that_frr_takes(name: str) -> None:
+    """After a name that FRR refuses, the lines of the profile stand elsewhere, and those of the next profiles, too."""
+    now = PeerSession(BgpPeer("router", "192.0.2.1", Reference("BGPPeer", "router", "u"), my_asn=1, asn=2, bfd=name))
+    found = BfdProfile(name, Reference("BFDProfile", name, "u"), multiplier=7)
+    made = frr_config(
+        Sessions(1, "192.0.2.9", peers=(now,)), (), address="192.0.2.9", pods="", conf=BgpConf(), profiles={name: found}
+    )
+    (shown,) = made.profiles.keys() - {"moyai-default"}
+    assert len(shown) < 64
+    assert "detect-multiplier 7" in made.profiles[shown]
+    assert f"bfd profile {shown}" in made.neighbours["192.0.2.1"].session
+    assert shown != profile_name(f"{name[:-1]}y")

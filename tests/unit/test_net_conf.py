@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,11 @@ def test_a_nodes_range_is_as_long_as_flannel_makes_it(tmp_path: Path, network: s
         ({}, {"Network": "10.5.0.0/16"}, "net-conf.json: Backend.Type: 'udp', should be one of vxlan, host-gw"),
         ({}, {"Backend": {"Type": "vxlan"}}, "net-conf.json: Network: None, should be a range such as 10.244.0.0/16"),
         ({}, {**VXLAN, "SubnetLen": "24"}, "net-conf.json: SubnetLen: '24', should be a number such as 24"),
+        (
+            {},
+            {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "DirectRouting": "false"}},
+            "net-conf.json: Backend.DirectRouting: 'false', should be true or false",
+        ),
         ({}, {**VXLAN, "SubnetMin": "10.5.3.0"}, "net-conf.json: SubnetMin: '10.5.3.0', should be left out"),
         (
             {},
@@ -108,3 +117,47 @@ def test_a_source_that_is_none_is_one_line(tmp_path: Path, source: Any, line: st
 def test_an_etcd_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(Terminal, match=r"spec.network.netConf.etcd: no member answers, the last one was http://127.0.0.1:1 \("):
         read(tmp_path, {"netConf": {"etcd": {"endpoints": ["http://127.0.0.1:1"]}}})
+
+
+@contextmanager
+def answering(body: bytes) -> Generator[str]:
+    """The address of a server that answers every request with ``body``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]", b"5", b'"x"', b"null", b'{"kvs": 5}', b'{"kvs": {"a": 1}}', b'{"kvs": [5]}', b'{"kvs": [{}]}',
+        b'{"kvs": [{"value": 5}]}', b'{"kvs": [{"value": null}]}', b'{"kvs": [{"value": "@"}]}', b'{"kvs": [{"value": "/79"}]}',
+        b"[" * 100_000, b'{"kvs": ' + b"9" * 6000 + b"}", b"\xff", b"",
+    ],
+)  # fmt: skip
+def test_an_etcd_that_answers_otherwise_than_etcd_is_one_line(tmp_path: Path, body: bytes) -> None:
+    with answering(body) as address, pytest.raises(Terminal, match=r"\(it does not answer as etcd does\)$"):
+        read(tmp_path, {"netConf": {"etcd": {"endpoints": [address]}}})
+
+
+def test_a_password_in_an_address_is_in_no_message(tmp_path: Path) -> None:
+    with pytest.raises(Terminal) as refused:
+        read(tmp_path, {"netConf": {"etcd": {"endpoints": ["http://me:hidden@127.0.0.1:1"]}}})
+    assert "hidden" not in str(refused.value)

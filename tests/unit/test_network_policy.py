@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moyai.kube.objects.cluster_policy import parse_cluster_policy
-from moyai.kube.objects.policy import Alike, parse_policy, parse_policy_pod
+from moyai.kube.objects.policy import Alike, PodPeer, PolicyPort, PolicyRule, parse_policy, parse_policy_pod
 from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.plan.network_policy.ruleset import ChainRule, Delta, Match, PolicyTable, Verdict
@@ -247,6 +247,23 @@ def test_policies_share_the_set_of_a_selector_however_it_is_written() -> None:
 def test_policy_types_left_out_are_ingress_and_egress_where_there_is_a_rule(spec: str, ingress: bool, egress: bool) -> None:
     found = parse_policy(policy(**json.loads(spec)))
     assert (found.ingress is not None, found.egress is not None) == (ingress, egress)
+
+
+UNREADABLE: list[tuple[Json, PolicyRule]] = [
+    ({"from": [{"ipBlock": {"cidr": "010.0.0.0/8"}}]}, PolicyRule(())),
+    ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["010.1.0.0/16"]}}]}, PolicyRule(())),
+    ({"from": [{"ipBlock": {}}, {"podSelector": {}}]}, PolicyRule((PodPeer(namespace="red"),))),
+    ({"ports": [{"port": 80, "endPort": 70}, {"port": 0}, {"port": 70000}, {"port": [1]}]}, PolicyRule(None, ())),
+    ({"ports": [{"port": -1}, {"port": 80, "endPort": 90}]}, PolicyRule(None, (PolicyPort("tcp", 80, 90),))),
+    ({"ports": [{"protocol": "ICMP"}, {"protocol": "ICMP", "port": 8}]}, PolicyRule(None, ())),
+    ({"ports": [{"port": "http"}]}, PolicyRule(None, (PolicyPort("tcp", name="http"),))),
+]
+
+
+@pytest.mark.parametrize(("rule", "kept"), UNREADABLE)
+def test_what_cannot_be_read_of_a_policy_permits_nobody_and_the_policy_holds(rule: Json, kept: PolicyRule) -> None:
+    found = parse_policy({"metadata": {"name": "p", "namespace": "red"}, "spec": {"podSelector": {}, "ingress": [rule]}})
+    assert found.ingress == (kept,)
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])

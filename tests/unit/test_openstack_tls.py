@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from dataclasses import replace
 from pathlib import Path
 
 import certifi
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from moyai.cloud.config_file import read_sections
 from moyai.cloud.credentials import DIRECT, Reach
@@ -22,43 +16,8 @@ from moyai.cloud.openstack import ADAPTER, cloud_conf
 from moyai.cloud.openstack.authorities import authorities
 from moyai.cloud.openstack.openstack_cloud import OpenStackCloud
 from moyai.core.errors import MoyaiError, Terminal, UsageError
+from tests.tls import signed
 from tests.unit.openstack_server import OpenStackServer, openstack_server
-
-ADDRESS = "127.0.0.1"
-
-
-@dataclass(frozen=True)
-class Signed:
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def text(self) -> str:
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-    @property
-    def whole(self) -> str:
-        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        return self.text + self.key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
-
-
-def signed(name: str, authority: Signed | None = None) -> Signed:
-    """A certificate for ``ADDRESS``, by an authority or, without one, an authority's own."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(authority.certificate.subject if authority else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(ADDRESS))]), critical=False)
-    )
-    return Signed(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
-
 
 AUTHORITY = signed("authority")
 CLIENT = signed("client", AUTHORITY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,63 @@ def test_values_made_of_each_other_do_not_grow_without_end(level: str) -> None:
     levels = "\n".join(f"l{number}: {level.format(number + 1)}" for number in range(40))
     with pytest.raises(UsageError, match=r"has more than 100,000 values"):
         merged(f"{levels}\nl40: [1, 2]")
+
+
+NAMED = "l: [" + ",".join(f"{{name: a{number}}}" for number in range(5000)) + "]"
+INSERTS = "l: [" + ",".join(f"'(( insert after 0 ))',{{name: b{number}}}" for number in range(5000)) + "]"
+CHAIN = "\n".join(f"a{number}: (( grab a{number + 1} ))" for number in range(5000))
+NEST = "a0: 1\n" + "\n".join(f"a{number + 1}: {{x: (( grab a{number} ))}}" for number in range(400))
+PATHS = f"l: {list(range(10_000))}\n" + "\n".join(f"a{number}: (( grab l.{number} ))" for number in range(5000))
+TEXTS = "\n".join(f"a{number}: (( concat a{number + 1} a{number + 1} ))" for number in range(60)) + "\na60: " + "x" * 30
+LISTS = f"m: (( prune ))\nl: {list(range(10_000))}\n" + "\n".join(f"a{number}: (( grab l l ))" for number in range(5000))
+BLANKS = " " * 100_000
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [NAMED, NAMED.replace("name: a", "name: b")],
+        [NAMED, INSERTS],
+        ["l: [0]", "l: [" + "'(( append ))',1," * 20_000 + "]"],
+        [CHAIN],
+        ["\n".join(f"a{number}: (( grab a{(number + 1) % 150} ))" for number in range(150))],
+        [NEST],
+        [PATHS],
+        [TEXTS],
+        [TEXTS.replace("concat", 'join "," ')],
+        [LISTS],
+        [f"a: '(( grab{BLANKS}x'"],
+        [f"l: ['(( append{BLANKS}))x', '(( insert{BLANKS}x']"],
+        [f"l: ['(( insert before{BLANKS}))', '(( merge on{BLANKS}x y ))']"],
+        ["a: (( grab " + "9" * 6000 + " ))"],
+        ["l: [1]", "l: ['(( delete " + "9" * 6000 + " ))']"],
+        ["l: [1]", "l: ['(( delete " + "x" * 100_000 + " ))']"],
+        ["l: [{name: " + "y" * 100_000 + "}]", "l: ['(( insert after 0 ))', {name: " + "y" * 100_000 + "}]"],
+        ["a: '(( nosuch " + "x" * 100_000 + " ))'"],
+        ["a: '(( param " + "x" * 100_000 + " ))'"],
+        ["l: [{name: [1]}, {name: {a: b}}]", "l: ['(( insert after 0 ))', {name: [1]}, '(( merge ))', {name: {a: b}}]"],
+        ["1.5: (( grab x ))"],
+        ["~: {a: (( param ))}"],
+        ["true: (( grab x ))"],
+    ],
+    ids=lambda parts: " | ".join(part[:30] for part in parts),
+)
+def test_hostile_parts_are_merged_or_refused_in_one_short_line_and_soon(parts: list[str]) -> None:
+    start, line = time.process_time(), ""
+    try:
+        merged(*parts)
+    except UsageError as error:
+        line = str(error)
+    assert line.isprintable()
+    assert len(line) < 700
+    # what is quadratic takes minutes
+    assert time.process_time() - start < 8
+
+
+def test_files_are_read_no_further_than_they_can_be_merged(tmp_path: Path) -> None:
+    many = files(tmp_path, many="l: [" + "1," * 40_000 + "]")
+    with pytest.raises(UsageError, match=r"many\.yaml: with this file there are more than 100,000 values"):
+        load(*many * 200)
 
 
 BASE = """

@@ -75,8 +75,10 @@ def _from_etcd(source: EtcdKey) -> str:
     for endpoint in source.endpoints:
         try:
             found = _value(endpoint.rstrip("/"), key, context=context)
-        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            why = f"{endpoint} ({error})"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # a name and a password before the host are no part of a message
+            scheme, _, place = endpoint.partition("://")
+            why = f"{scheme}://{place.rpartition('@')[2]} ({error})"
             continue
         if found is None:
             raise UsageError(f"{_FIELD}.etcd: {endpoint} has no key {key}, should be one with flannel's net-conf.json")
@@ -85,20 +87,25 @@ def _from_etcd(source: EtcdKey) -> str:
 
 
 def _value(endpoint: str, key: str, *, context: ssl.SSLContext | None) -> str | None:
-    """Of ``key``, None where etcd has no such key."""
+    """Of ``key``, None where etcd has no such key. ValueError for an answer that is none of etcd's."""
     body = json.dumps({"key": base64.b64encode(key.encode()).decode()}).encode()
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
     with opener.open(urllib.request.Request(f"{endpoint}/v3/kv/range", body), timeout=_SECONDS) as answer:
-        found: dict[str, Any] = json.loads(answer.read(2 * _LIMIT))
-    entries: list[Mapping[str, str]] = found.get("kvs", [])
-    return base64.b64decode(entries[0]["value"]).decode() if entries else None
+        text = answer.read(2 * _LIMIT)
+    try:
+        found: Any = json.loads(text)
+        entries: Any = found.get("kvs") or []
+        return base64.b64decode(entries[0]["value"], validate=True).decode() if entries else None
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise ValueError("it does not answer as etcd does") from None
 
 
 def _context(source: EtcdKey) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=source.cafile or None)
         if source.certfile:
-            context.load_cert_chain(source.certfile, source.keyfile)
+            # with a password, though none is right, nobody is asked for the key's at the terminal
+            context.load_cert_chain(source.certfile, source.keyfile, password="")
     except OSError as error:  # ssl's own errors are among them
         raise UsageError(f"{_FIELD}.etcd: cafile, certfile or keyfile cannot be used ({error})") from None
     return context

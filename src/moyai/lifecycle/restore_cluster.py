@@ -47,7 +47,7 @@ from moyai.spec.load import dump
 from moyai.spec.model import Cluster
 
 #: Below the record's folder; gone once the cluster is restored.
-_FOLDER = "restore"
+_FOLDER = backups.RESTORING
 #: Below the folder of all restores: what is being read.
 _READING = "reading"
 #: Fields of a cluster that a restore may change: where the cluster is, and what its machines are made from.
@@ -210,6 +210,7 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
     if not is_dns_label(manifest.cluster):
         raise UsageError(f"backup {file} is of {manifest.cluster!r}, which is no cluster's name")
     folder = paths.clusters / manifest.cluster
+    without_record = UsageError(f"backup {file} has no record of cluster {manifest.cluster}")
     try:
         record = json.loads(content.files["record.json"])
         if record.get("rotation", {}).get("what") == Rotated.CREDENTIALS:
@@ -220,8 +221,10 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
         secrets = {name: value for name, value in secrets.items() if name == ENCRYPTION_KEY}
         if (record["name"], record["uid"]) != (manifest.cluster, manifest.uid):
             raise ValueError
-    except (KeyError, ValueError, TypeError):
-        raise UsageError(f"backup {file} has no record of cluster {manifest.cluster}") from None
+        if not all(isinstance(value, str) for value in secrets.values()):
+            raise TypeError
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        raise without_record from None
     for name, data in content.files.items():
         write_private(folder / name, data)
     write_private(folder / "secrets.json", json.dumps(secrets, indent=1))
@@ -229,9 +232,13 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
     snapshot = folder / _FOLDER / SNAPSHOT
     snapshot.parent.mkdir(mode=0o700)
     (paths.clusters / SNAPSHOT).rename(snapshot)
-    opened = Record.open(paths, manifest.cluster)
-    assert opened is not None
-    cluster = _changed(opened.cluster, wanted)
+    try:
+        opened = Record.open(paths, manifest.cluster)
+        assert opened is not None
+        had = opened.cluster
+    except MoyaiError:
+        raise without_record from None
+    cluster = _changed(had, wanted)
     opened.set_spec(dump(cluster))
     return StagedBackup(paths, manifest, cluster)
 

@@ -1,7 +1,8 @@
 """A spec from the objects of Cluster API's provider for OpenStack, v1beta1 and v1alpha7, and what of them has no counterpart.
 
 Pure. Always holds: each field of the objects is in the spec, or is what moyai does by itself (``_MEANINGLESS``), or is named
-among ``left``. Source: the API references of Cluster API and of the provider.
+among ``left``. A field of another type than the API's is refused in one line.
+Source: the API references of Cluster API and of the provider.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from moyai.core.errors import UsageError
+from moyai.spec.tree import short
 
 _GROUPS = ("cluster.x-k8s.io", "infrastructure.cluster.x-k8s.io", "controlplane.cluster.x-k8s.io", "bootstrap.cluster.x-k8s.io")
 #: What moyai does by itself, or what only Cluster API's own machinery reads.
@@ -49,21 +51,51 @@ class _CapiObject:
     """An object of Kubernetes that knows which of its fields were taken."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self.kind, self._document = str(document["kind"]), document
-        metadata: Mapping[str, Any] = document.get("metadata") or {}
-        self.name = str(metadata.get("name", ""))
+        self.kind, self._document, self.name = "object", document, ""
         self._taken: set[tuple[str, ...]] = set()
+        self.kind = self.text("kind")
+        self.name = self.text("metadata.name")
 
     def take(self, path: str) -> Any:
-        """The value at a path, a scalar or a list of such; None where there is none. A number in the path counts in a list."""
+        """The scalar at a path; None where there is none, or a mapping. A number in the path counts in a list."""
+        found = self._at(path)
+        if isinstance(found, list):
+            raise self._wrong(path, "a list", should="a single value")
+        return found
+
+    def text(self, path: str) -> str:
+        """Likewise, empty where there is none."""
+        found = self.take(path)
+        return "" if found is None else str(found)
+
+    def texts(self, path: str) -> list[str]:
+        """The list of scalars at a path, empty where there is none."""
+        found = self._at(path)
+        if found is None:
+            return []
+        if not isinstance(found, list):
+            raise self._wrong(path, repr(found), should="a list")
+        items = cast("list[Any]", found)
+        if any(isinstance(item, list | dict) for item in items):
+            raise self._wrong(path, "a list of others", should="a list of single values")
+        return [str(item) for item in items]
+
+    def _at(self, path: str) -> Any:
         parts = tuple(path.split("."))
         found: Any = self._document
         for part in parts:
-            found = dict(_inside(found)).get(part)
+            if isinstance(found, list):
+                items, number = cast("list[Any]", found), int(part) if part.isdigit() else -1
+                found = items[number] if 0 <= number < len(items) else None
+            else:
+                found = cast("dict[Any, Any]", found).get(part) if isinstance(found, dict) else None
         if isinstance(found, dict):
             return None
         self._taken.add(parts)
         return found
+
+    def _wrong(self, path: str, found: str, *, should: str) -> UsageError:
+        return UsageError(f"{' '.join((self.kind, self.name)).strip()}: {path}: {short(found)}, should be {should}")
 
     def left(self) -> Iterator[str]:
         """The fields of ``spec`` that nobody took."""
@@ -124,7 +156,10 @@ def from_capi(documents: Iterable[Any]) -> Converted:
 def _listed(document: Any) -> Iterator[Any]:
     """The items of a List, as kubectl prints several objects."""
     if isinstance(document, dict) and cast("dict[str, Any]", document).get("kind") == "List":
-        yield from cast("dict[str, Any]", document).get("items") or ()
+        items: Any = cast("dict[str, Any]", document).get("items") or ()
+        if not isinstance(items, list | tuple):
+            raise UsageError(f"List: items: {short(repr(items))}, should be a list")
+        yield from cast("Sequence[Any]", items)
     else:
         yield document
 
@@ -138,35 +173,35 @@ def _belongs(document: Any) -> bool:
 
 def _only(objects: Sequence[_CapiObject], kind: str) -> _CapiObject:
     if len(objects) != 1:
-        names = f": {', '.join(one.name for one in objects)}" if objects else ""
+        names = f": {short(', '.join(one.name for one in objects), 200)}" if objects else ""
         raise UsageError(f"{len(objects)} objects of kind {kind}{names}, should be one")
     return objects[0]
 
 
 def _cloud(infrastructure: _CapiObject) -> dict[str, Any]:
-    cloud = infrastructure.take("spec.identityRef.cloudName") or infrastructure.take("spec.cloudName")
-    spec: dict[str, Any] = {"cloud": str(cloud)} if cloud else {}
-    allowed = infrastructure.take("spec.apiServerLoadBalancer.allowedCIDRs")
+    cloud = infrastructure.text("spec.identityRef.cloudName") or infrastructure.text("spec.cloudName")
+    spec: dict[str, Any] = {"cloud": cloud} if cloud else {}
+    allowed = infrastructure.texts("spec.apiServerLoadBalancer.allowedCIDRs")
     if allowed:
-        spec["access"] = {"apiCIDRs": list(allowed)}
+        spec["access"] = {"apiCIDRs": allowed}
     return spec
 
 
 def _network(infrastructure: _CapiObject) -> dict[str, Any]:
     cidr = infrastructure.take("spec.managedSubnets.0.cidr") or infrastructure.take("spec.nodeCidr")
-    dns = infrastructure.take("spec.managedSubnets.0.dnsNameservers") or infrastructure.take("spec.dnsNameservers")
+    dns = infrastructure.texts("spec.managedSubnets.0.dnsNameservers") or infrastructure.texts("spec.dnsNameservers")
     external = (
         infrastructure.take("spec.externalNetwork.id")
         or infrastructure.take("spec.externalNetwork.filter.name")
         or infrastructure.take("spec.externalNetworkId")
     )
-    found = {"nodeCIDR": cidr, "dns": list(dns or ()), "externalNetwork": external}
+    found = {"nodeCIDR": cidr, "dns": dns, "externalNetwork": external}
     return {key: value for key, value in found.items() if value}
 
 
 def _ranges(cluster: _CapiObject) -> dict[str, Any]:
-    pods = cluster.take("spec.clusterNetwork.pods.cidrBlocks") or ()
-    services = cluster.take("spec.clusterNetwork.services.cidrBlocks") or ()
+    pods = cluster.texts("spec.clusterNetwork.pods.cidrBlocks")
+    services = cluster.texts("spec.clusterNetwork.services.cidrBlocks")
     found = {"podCIDR": next(iter(pods), None), "serviceCIDR": next(iter(services), None)}
     return {key: value for key, value in found.items() if value}
 
@@ -182,22 +217,22 @@ def _control_plane(
     found: dict[str, Any] = {}
     if plane is not None:
         found["replicas"] = plane.take("spec.replicas") or 1
-        versions += [str(one) for one in (plane.take("spec.version"),) if one]
-        reference = plane.take("spec.machineTemplate.infrastructureRef.name")
-        found |= _machine(templates.get(str(reference)), images)
-    zones = infrastructure.take("spec.controlPlaneAvailabilityZones")
-    return {**found, **({"zones": list(zones)} if zones else {})}
+        versions += [one for one in (plane.text("spec.version"),) if one]
+        reference = plane.text("spec.machineTemplate.infrastructureRef.name")
+        found |= _machine(templates.get(reference), images)
+    zones = infrastructure.texts("spec.controlPlaneAvailabilityZones")
+    return {**found, **({"zones": zones} if zones else {})}
 
 
 def _pool(
     deployment: _CapiObject, templates: Mapping[str, _CapiObject], *, versions: list[str], images: list[str]
 ) -> dict[str, Any]:
-    versions += [str(one) for one in (deployment.take("spec.template.spec.version"),) if one]
+    versions += [one for one in (deployment.text("spec.template.spec.version"),) if one]
     replicas = deployment.take("spec.replicas")
     zone = deployment.take("spec.template.spec.failureDomain")
-    reference = deployment.take("spec.template.spec.infrastructureRef.name")
+    reference = deployment.text("spec.template.spec.infrastructureRef.name")
     pool = {"name": deployment.name, "replicas": 1 if replicas is None else replicas}
-    return {**pool, **_machine(templates.get(str(reference)), images), **({"zones": [zone]} if zone else {})}
+    return {**pool, **_machine(templates.get(reference), images), **({"zones": [zone]} if zone else {})}
 
 
 def _machine(template: _CapiObject | None, images: list[str]) -> dict[str, Any]:
@@ -207,5 +242,5 @@ def _machine(template: _CapiObject | None, images: list[str]) -> dict[str, Any]:
     where = "spec.template.spec"
     flavor = template.take(f"{where}.flavor")
     # v1alpha7 has the image's name where v1beta1 has a mapping
-    images += [str(one) for part in (".filter.name", ".id", "") if (one := template.take(f"{where}.image{part}"))]
+    images += [one for part in (".filter.name", ".id", "") if (one := template.text(f"{where}.image{part}"))]
     return {"flavor": flavor} if flavor else {}

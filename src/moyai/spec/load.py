@@ -21,7 +21,7 @@ from moyai.core.errors import UsageError
 from moyai.core.reading import STANDARD_INPUT, read_text
 from moyai.core.yamlread import Limits, YamlError, read
 from moyai.spec import control_plane
-from moyai.spec.merging import merge
+from moyai.spec.merging import MOST_VALUES, merge
 from moyai.spec.model import Cluster
 from moyai.spec.object_names import RECORDED
 from moyai.spec.pod_network import enforced
@@ -32,7 +32,7 @@ SPEC_FILE = "cluster.yaml"
 STANDARD_INPUT_NAME = "standard input"
 MAX_SIZE = 1 << 20
 #: A spec is five deep, and one of 500 pools with 20 labels each has 25,000 values.
-LIMITS = Limits(values=100_000, depth=20, strict=True)
+LIMITS = Limits(values=MOST_VALUES, depth=20, strict=True)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _merged(parts: Sequence[_SpecFile]) -> Tree:
         raise UsageError("standard input is named twice, and can be read once")
     # files of one name in several folders are told apart by their paths
     named = [part.source if part.source != twice else str(part.file) for part in parts]
-    return merge([tree_of(_document(part.text, source=name), name) for part, name in zip(parts, named, strict=True)])
+    return merge(tree_of(_document(part.text, source=name), name) for part, name in zip(parts, named, strict=True))
 
 
 def _read(path: Path) -> _SpecFile:

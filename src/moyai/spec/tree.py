@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 from moyai.core.printable import printable
 
 Location = tuple[str | int, ...]
+_OPERATOR_NAME = re.compile(r"[a-z_0-9-]+")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,19 @@ class Tree:
     def text(self) -> str:
         """Of a scalar that is text; else empty."""
         return self.value if isinstance(self.value, str) else ""
+
+    @property
+    def operator(self) -> tuple[str, str] | None:
+        """``(( NAME ARGUMENT ))`` as name and argument; None where the value is no operator."""
+        text = self.text
+        if len(text) < 4 or not text.startswith("((") or not text.endswith("))"):
+            return None
+        # by hand: a pattern with blanks at three places takes cubic time for text that is mostly blank
+        inside = text[2:-2].strip()
+        name = _OPERATOR_NAME.match(inside)
+        if name is None or not (name.end() == len(inside) or inside[name.end()].isspace()):
+            return None
+        return name[0], inside[name.end() :].strip()
 
     def plain(self) -> Any:
         """The same as mappings, lists and scalars."""
@@ -72,8 +87,11 @@ def shown(location: Sequence[str | int]) -> str:
     """``spec.nodePools[0].flavor``."""
     text = ""
     for part in location:
-        name = part if isinstance(part, int) else printable(part)
-        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
+        if isinstance(part, int) and not isinstance(part, bool):
+            text += f"[{part}]"
+        else:
+            # a key of YAML need not be text
+            text += ("." if text else "") + printable(str(part))
     return short(text, 200) or "the file"
 
 

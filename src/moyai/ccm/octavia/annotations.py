@@ -108,7 +108,8 @@ class _Annotations:
         value = self.text(name)
         if not value:
             return default
-        if not re.fullmatch(r"-?\d+", value) or not low <= int(value) <= high:
+        # Python refuses to read a number of thousands of digits
+        if not re.fullmatch(r"-?[0-9]{1,19}", value) or not low <= int(value) <= high:
             raise self.wrong(name, f"a whole number from {low} to {high}")
         return int(value)
 

@@ -8,10 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+from itertools import islice
 
 from moyai.kube.objects.meta import Reference, deleting, number, part, rows, text, text_map, texts
 from moyai.kube.objects.policy import Selector, parse_selector
 from moyai.kube.resources import Json
+
+#: Of one pool. More could be compared with each other for minutes.
+MOST_RANGES = 1000
+#: So many sentences are said of one pool.
+_MOST_SAID = 5
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,10 @@ def parse_address_pool(found: Json) -> AddressPool:
     ranges: list[AddressRange] = []
     problems: list[str] = []
     remarks: list[str] = []
-    for said in texts(spec, "addresses"):
+    addresses = texts(spec, "addresses")
+    if len(addresses) > MOST_RANGES:
+        problems.append(f"spec.addresses: {len(addresses)} ranges, should be at most {MOST_RANGES}")
+    for said in addresses[:MOST_RANGES]:
         try:
             if _is_v6(said):
                 remarks.append(f"spec.addresses: {said} has no effect: IPv6 addresses are not supported")
@@ -151,9 +160,7 @@ def parse_address_pool(found: Json) -> AddressPool:
             ranges.append(parse_range(said))
         except ValueError as error:
             problems.append(f"spec.addresses: {error}")
-    problems += [
-        f"spec.addresses: {one} overlaps {other}" for n, one in enumerate(ranges) for other in ranges[:n] if one.overlaps(other)
-    ]
+    problems += islice(_overlaps(ranges), _MOST_SAID + 1)
     if not ranges and not problems:
         problems.append("spec.addresses has no IPv4 address")
     said = part(spec, "serviceAllocation")
@@ -173,8 +180,8 @@ def parse_address_pool(found: Json) -> AddressPool:
         auto_assign=spec.get("autoAssign") is not False,
         avoid_buggy=spec.get("avoidBuggyIPs") is True,
         allocation=allocation if said else None,
-        problems=tuple(problems),
-        remarks=tuple(remarks),
+        problems=_few(problems),
+        remarks=_few(remarks),
         deleting=deleting(found),
         status=part(found, "status"),
     )
@@ -196,6 +203,25 @@ def parse_l2_advertisement(found: Json) -> L2Advertisement:
         nodes=selectors("nodeSelectors"),
         interfaces=texts(spec, "interfaces"),
     )
+
+
+def _overlaps(ranges: list[AddressRange]) -> Iterator[str]:
+    """By their places: comparing each with each takes long where there are many."""
+    ordered = sorted(enumerate(ranges), key=lambda one: one[1].first)
+    reaching = ordered[0] if ordered else None
+    for one in ordered[1:]:
+        assert reaching is not None
+        if one[1].first <= reaching[1].last:
+            earlier, later = sorted((one, reaching), key=lambda both: both[0])
+            yield f"spec.addresses: {later[1]} overlaps {earlier[1]}"
+        if one[1].last > reaching[1].last:
+            reaching = one
+
+
+def _few(said: list[str]) -> tuple[str, ...]:
+    """An event and a status take no more."""
+    shown = [one if len(one) <= 200 else f"{one[:199]}…" for one in said[:_MOST_SAID]]
+    return (*shown, "and more of this kind") if len(said) > _MOST_SAID else tuple(shown)
 
 
 def _is_v6(said: str) -> bool:

@@ -14,11 +14,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from moyai.kube.objects.meta import Reference, part, reference, rows, text, text_map, texts
-from moyai.kube.objects.policy import LOG, TRIAL, Block, Peer, PodPeer, PolicyPort, PolicyRule, network, parse_selector
+from moyai.kube.objects.policy import (
+    LOG,
+    PROTOCOLS,
+    TRIAL,
+    Block,
+    Peer,
+    PodPeer,
+    PolicyPort,
+    PolicyRule,
+    network,
+    parse_selector,
+)
 from moyai.kube.resources import Json
 
 KIND = "ClusterNetworkPolicy"
-_PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 class Tier(StrEnum):
@@ -124,23 +134,25 @@ def _peers(found: Json, *, where: str, unsupported: list[str]) -> Iterator[Peer]
         spaces = parse_selector(part(pods, "namespaceSelector"))
         yield PodPeer(parse_selector(part(pods, "podSelector")), namespaces=spaces)
     elif networks := texts(found, "networks"):
-        yield from (Block(network(one)) for one in networks)
+        for one in networks:
+            try:
+                yield Block(network(one))
+            except ValueError:
+                unsupported.append(f"{where}.networks")
     else:
         unsupported.append(f"{where}.{next(iter(found), '')}".rstrip("."))
 
 
 def _ports(found: Json, *, where: str, unsupported: list[str]) -> Iterator[PolicyPort]:
     if name := text(found, "destinationNamedPort"):
-        yield from (PolicyPort(protocol, name=name) for protocol in _PROTOCOLS)
+        yield from (PolicyPort(protocol, name=name) for protocol in PROTOCOLS)
         return
-    protocol = next((one for one in _PROTOCOLS if found.get(one) is not None), "")
+    protocol = next((one for one in PROTOCOLS if found.get(one) is not None), "")
     match = part(found, protocol)
     port = part(match, "destinationPort")
     number, limits = port.get("number"), part(port, "range")
-    first, last = limits.get("start"), limits.get("end")
-    if isinstance(number, int):
-        yield PolicyPort(protocol, number, number)
-    elif isinstance(first, int) and isinstance(last, int):
+    first, last = (number, number) if number is not None else (limits.get("start"), limits.get("end"))
+    if isinstance(first, int) and isinstance(last, int) and 0 < first <= last < 1 << 16:
         yield PolicyPort(protocol, first, last)
     elif protocol and not match:
         yield PolicyPort(protocol)

@@ -2,13 +2,15 @@
 
 Selectors are canonical: two that say the same in another order are equal, so that a set by selector is kept
 once.
-A field that this version does not know never widens what a policy permits: a peer of an unknown kind is nobody.
+A field that this version does not know never widens what a policy permits: a peer of an unknown kind is nobody, and so is a
+range or a port that cannot be read. (The API server of an older version took ranges with leading zeros.)
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from sys import intern
@@ -38,6 +40,7 @@ EVERYTHING = Selector()
 TRIAL = "policy.moyai.dev/trial"
 #: The annotation that has a policy's denials logged, with the value "denied".
 LOG = "policy.moyai.dev/log"
+PROTOCOLS = ("tcp", "udp", "sctp")
 #: So many different labels, and ports, are remembered.
 _ALIKE = 4096
 
@@ -188,7 +191,7 @@ def _rules(spec: Json, direction: str, *, side: str, namespace: str) -> tuple[Po
     return tuple(
         PolicyRule(
             peers=tuple(peer for one in rows(rule, side) for peer in _peers(one, namespace)) if rule.get(side) else None,
-            ports=tuple(_port(one) for one in rows(rule, "ports")) if rule.get("ports") else None,
+            ports=tuple(port for one in rows(rule, "ports") if (port := _port(one))) if rule.get("ports") else None,
         )
         for rule in rows(spec, direction)
     )
@@ -197,7 +200,9 @@ def _rules(spec: Json, direction: str, *, side: str, namespace: str) -> tuple[Po
 def _peers(found: Json, namespace: str) -> list[Peer]:
     if "ipBlock" in found:
         block = part(found, "ipBlock")
-        return [Block(network(text(block, "cidr")), tuple(sorted(network(one) for one in texts(block, "except"))))]
+        with suppress(ValueError):
+            return [Block(network(text(block, "cidr")), tuple(sorted(network(one) for one in texts(block, "except"))))]
+        return []
     if found.get("namespaceSelector") is not None:
         pods = parse_selector(part(found, "podSelector"))
         return [PodPeer(pods, namespaces=parse_selector(part(found, "namespaceSelector")))]
@@ -206,13 +211,17 @@ def _peers(found: Json, namespace: str) -> list[Peer]:
     return []
 
 
-def _port(found: Json) -> PolicyPort:
+def _port(found: Json) -> PolicyPort | None:
     protocol, port = _protocol(found), found.get("port")
+    if protocol not in PROTOCOLS:
+        return None
     if port is None:
         return PolicyPort(protocol)
-    if isinstance(port, str) and not port.isdigit():
+    if isinstance(port, str):
         return PolicyPort(protocol, name=port)
-    return PolicyPort(protocol, int(port), int(found.get("endPort") or port))
+    last = found.get("endPort") or port
+    readable = isinstance(port, int) and isinstance(last, int) and 0 < port <= last < 1 << 16
+    return PolicyPort(protocol, port, last) if readable else None
 
 
 def _protocol(found: Json) -> str:

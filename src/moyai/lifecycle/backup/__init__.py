@@ -6,7 +6,10 @@ the cluster is not changed. A file is read to its end before anything in it is b
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +29,15 @@ from moyai.lifecycle.backup.snapshot import EtcdSnapshot, etcd_snapshot
 from moyai.lifecycle.clusters import require, require_api
 from moyai.lifecycle.record import Record, locked
 
-__all__ = ["SNAPSHOT", "Content", "read", "take"]
+__all__ = ["RESTORING", "SNAPSHOT", "Content", "read", "take"]
 
 SNAPSHOT = "etcd.snapshot"
+#: In the folder of a record while its cluster is being restored.
+RESTORING = "restore"
 #: What is not in a backup of a record's folder: made again from the rest, or of this machine alone.
-_LEFT_OUT = frozenset({"kubeconfig", "known_hosts", "backups.json"})
-
+_LEFT_OUT = frozenset({"kubeconfig", "known_hosts", "backups.json", RESTORING})
+#: What the kernel says of a name that no file can have, or of a place where none can be.
+_NAMES = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
 
 Into = Callable[[str], "BinaryIO | None"]
 
@@ -90,9 +96,12 @@ def read(file: Path, opener: Opener, *, into: Into = lambda _: None) -> Content:
 
     ``into``: where an entry of this name goes instead of into memory; the snapshot goes nowhere without it.
     """
-    reader = backup_archive.Reader(lambda name: into(name) or (_NOWHERE if name == SNAPSHOT else None))
+    reader = backup_archive.Reader(lambda name: into(name) or (_NOWHERE if name == SNAPSHOT else None), belongs=_belongs)
     try:
-        with file.open("rb") as source:
+        # a pipe is opened whether somebody writes to it or not
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as source:
+            if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+                raise CannotOpen("it is no regular file")
             decrypt(source, cast("BinaryIO", reader), opener=opener)
         manifest = reader.finish()
     except (CannotOpen, Damaged) as error:
@@ -102,23 +111,38 @@ def read(file: Path, opener: Opener, *, into: Into = lambda _: None) -> Content:
     return Content(manifest, {name: bytes(content) for name, content in reader.files.items()})
 
 
+def _belongs(name: str) -> bool:
+    return name.partition("/")[0] not in _LEFT_OUT
+
+
 def _entries(folder: Path, snapshot: EtcdSnapshot) -> Iterator[BackupEntry]:
     for one in sorted(folder.rglob("*")):
         name = one.relative_to(folder).as_posix()
-        if one.is_file() and name not in _LEFT_OUT and not one.name.startswith("."):
+        if one.is_file() and _belongs(name) and not one.name.startswith("."):
             yield BackupEntry.of(name, one.read_bytes())
     yield BackupEntry(SNAPSHOT, snapshot.size, snapshot.pieces)
 
 
 @contextmanager
 def _writing(file: Path, *, replaces: bool) -> Generator[BinaryIO]:
+    # what a link leads to is replaced, not the link; and nothing but a file
+    target = file.resolve() if replaces else file
+    if not target.name:
+        raise UsageError(f"{file} cannot be written: no file can have this name")
+    if replaces and target.exists() and not target.is_file() and not target.is_dir():
+        raise UsageError(f"{file} cannot be written: it is no regular file")
     try:
-        with writing_private(file, replaces=replaces) as stream:
+        with writing_private(target, replaces=replaces) as stream:
             yield stream
     except FileExistsError:
         raise UsageError(f"{file} is there already", hint="another name, or --force") from None
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+    except OSError as error:
+        if (
+            isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError)
+            or error.errno in _NAMES
+        ):
+            raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+        raise
 
 
 class _Nowhere(io.RawIOBase):

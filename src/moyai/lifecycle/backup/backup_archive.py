@@ -14,6 +14,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,10 +22,11 @@ from pydantic import TypeAdapter, ValidationError
 #: Raised when a backup of this form can no longer be read by an earlier version of moyai.
 FORMAT = 1
 MANIFEST = "manifest.json"
-#: Bytes of an entry that is kept in memory.
+#: Bytes of an entry that is kept in memory, and of all of them: keys, certificates and a record have a hundredth.
 SMALL = 1 << 22
+_KEPT = 1 << 24
 _BLOCK = 512
-_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
 
 class Damaged(Exception):
@@ -100,11 +102,14 @@ def write(
 class Reader(io.RawIOBase):
     """Takes the stream in pieces of any size; ``finish`` when all has come. Both raise Damaged.
 
-    ``into``: where an entry of this name goes instead of into memory.
+    ``into``: where an entry of this name goes instead of into memory. ``belongs``: whether there may be one of this name.
     """
 
-    def __init__(self, into: Callable[[str], BinaryIO | None] = lambda _: None) -> None:
-        self._into = into
+    def __init__(
+        self, into: Callable[[str], BinaryIO | None] = lambda _: None, *, belongs: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        self._into, self._belongs = into, belongs
+        self._kept = 0
         self._head = bytearray()
         self._name = ""
         self._left = self._pad = 0
@@ -164,7 +169,7 @@ class Reader(io.RawIOBase):
             info = tarfile.TarInfo.frombuf(head, "ascii", "strict")
         except (tarfile.HeaderError, UnicodeDecodeError):
             raise Damaged("it is no archive") from None
-        if not info.isreg() or not _NAME.fullmatch(info.name) or info.name in self._facts or MANIFEST in self._facts:
+        if not info.isreg() or info.size < 0 or MANIFEST in self._facts or not self._may_be(info.name):
             raise Damaged(f"its entry {info.name!r} does not belong there")
         self._name, self._left, self._pad = info.name, info.size, -info.size % _BLOCK
         self._size, self._digest = info.size, hashlib.sha256()
@@ -172,9 +177,19 @@ class Reader(io.RawIOBase):
         if self._target is None:
             if info.size > SMALL:
                 raise Damaged(f"its entry {info.name!r} is too large")
+            self._kept += _BLOCK + info.size
+            if self._kept > _KEPT:
+                raise Damaged("its entries are too large")
             self.files[info.name] = bytearray()
         if not info.size:
             self._end()
+
+    def _may_be(self, name: str) -> bool:
+        """No name is that of another entry, or of the folder of one."""
+        if not _NAME.fullmatch(name) or not self._belongs(name):
+            return False
+        folders = {str(one) for one in PurePosixPath(name).parents}
+        return not any(one == name or one in folders or one.startswith(f"{name}/") for one in self._facts)
 
     def _keep(self, piece: memoryview) -> None:
         self._digest.update(piece)
@@ -204,7 +219,7 @@ def _parse(text: bytes) -> BackupManifest:
     try:
         form = json.loads(text)["format"]
         if form != FORMAT:
-            raise Damaged(f"its format is {form!r}, this moyai knows {FORMAT}: a later version has written it")
+            raise Damaged(f"its format is {repr(form)[:60]}, this moyai knows {FORMAT}: a later version has written it")
         return TypeAdapter(BackupManifest).validate_json(text)
-    except (ValidationError, ValueError, KeyError, TypeError):
+    except (ValidationError, ValueError, KeyError, TypeError, RecursionError):
         raise Damaged("its manifest cannot be read") from None

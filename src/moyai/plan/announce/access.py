@@ -71,7 +71,12 @@ def remarks(service: Service) -> tuple[tuple[str, str], ...]:
     except UsageError as error:
         left_out, found = (), [*found, ("SourceRangesLeftOut", str(error))]
     if left_out:
-        found.append(("SourceRangesLeftOut", f"Without effect, because the address is of IPv4: {', '.join(left_out)}"))
+        found.append(
+            (
+                "SourceRangesLeftOut",
+                f"Without effect, because they are no ranges of IPv4, as the address is: {', '.join(left_out)}",
+            )
+        )
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ say the same sharing key, use different ports, and route in the same way.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -53,13 +54,15 @@ def validated(pools: Collection[AddressPool], permitted: Collection[AddressRange
     ``permitted``: the cloud does not let nodes answer for them."""
     usable: list[AddressPool] = []
     refused: dict[str, str] = {}
+    taken = _TakenRanges()
     for pool in sorted(pools, key=lambda one: (one.created, one.name)):
         if pool.deleting:
             continue
-        if why := _problem(pool, usable, permitted=permitted):
+        if why := _problem(pool, taken, permitted=permitted):
             refused[pool.name] = why
         else:
             usable.append(pool)
+            taken.add(pool)
     return ValidatedPools(tuple(sorted(usable, key=lambda one: (_priority(one), one.name))), refused)
 
 
@@ -88,14 +91,32 @@ def allocate_address(request: AllocationRequest, pools: ValidatedPools) -> Alloc
     raise UsageError("no pool gives addresses to this Service", hint=_known(pools))
 
 
-def _problem(pool: AddressPool, older: Collection[AddressPool], *, permitted: Collection[AddressRange]) -> str:
+class _TakenRanges:
+    """Those of the pools that are used: no two of them overlap. Found by their places, as there may be many."""
+
+    def __init__(self) -> None:
+        #: In the order of their addresses, with the pool's name; beside it the first addresses.
+        self._ranges: list[tuple[AddressRange, str]] = []
+        self._firsts: list[IPv4Address] = []
+
+    def add(self, pool: AddressPool) -> None:
+        self._ranges = sorted([*self._ranges, *((one, pool.name) for one in pool.ranges)], key=lambda one: one[0].first)
+        self._firsts = [one.first for one, _ in self._ranges]
+
+    def overlapping(self, mine: AddressRange) -> tuple[AddressRange, str] | None:
+        """A range, with the name of its pool."""
+        # the last that begins before mine ends is the only one that can reach furthest into it
+        place = bisect_right(self._firsts, mine.last) - 1
+        found = self._ranges[place] if place >= 0 else None
+        return found if found and found[0].overlaps(mine) else None
+
+
+def _problem(pool: AddressPool, older: _TakenRanges, *, permitted: Collection[AddressRange]) -> str:
     if pool.problems:
         return "; ".join(pool.problems)
     for mine in pool.ranges:
-        for other in older:
-            for theirs in other.ranges:
-                if mine.overlaps(theirs):
-                    return f"spec.addresses: {mine} overlaps {theirs} of pool {other.name}, which is older"
+        if found := older.overlapping(mine):
+            return f"spec.addresses: {mine} overlaps {found[0]} of pool {found[1]}, which is older"
         if not any(mine.within(one) for one in permitted):
             allowed = ", ".join(map(str, permitted))
             return f"spec.addresses: {mine} is not within {allowed}, what the cloud lets nodes answer for"

@@ -8,6 +8,7 @@ So a mistake of others stays outside, and a mistake of a node inside.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from ipaddress import IPv4Network, summarize_address_range
 
 from moyai.kube.objects import parse_range
@@ -20,6 +21,7 @@ from moyai.plan.bgp.sessions import DEFAULT_PROFILE, MeshSession, PeerSession, S
 
 _MESH_IN, _MESH_OUT, _SERVICES = "moyai-mesh-in", "moyai-mesh-out", "moyai-services"
 _PODS, _OWN = "moyai-pods", "moyai-own"
+_LONGEST_PROFILE = 64
 _DENY = {65535: MapEntry(permit=False)}
 #: Of the node's own pods, behind all classes.
 _OWN_PODS = 65000
@@ -79,8 +81,12 @@ def frr_config(
 
 
 def profile_name(name: str) -> str:
-    """In FRR. A user's profile never has the name of moyai's own."""
-    return "moyai-default" if name == DEFAULT_PROFILE else f"user-{name}"
+    """In FRR, which takes 64 characters, and objects have 253. A user's profile never has the name of moyai's own."""
+    if name == DEFAULT_PROFILE:
+        return "moyai-default"
+    said = f"user-{name}"
+    # after a name that FRR refuses, the lines of its profile would stand elsewhere
+    return said if len(said) < _LONGEST_PROFILE else f"user.{blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
 def _default() -> BfdProfile:

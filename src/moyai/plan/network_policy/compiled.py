@@ -19,7 +19,6 @@ from moyai.plan.network_policy.ruleset import ChainRule, Match, Ports, Verdict
 FAMILIES = (4, 6)
 #: (protocol, name, whether only pods of this node count)
 NamedPort = tuple[str, str, bool]
-_COMMENT = 120
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _compiled(rules: Iterable[_Said], incoming: bool) -> Compiled:
             for ports in _ports(rule.ports, incoming):
                 made += [one for match in _joined(peer, ports) if said.log for one in noting(match)]
                 made += [
-                    ChainRule(match, said.verdict, counted=True, counter=said.counter, comment=said.comment[:_COMMENT])
+                    ChainRule(match, said.verdict, counted=True, counter=said.counter, comment=names.comment(said.comment))
                     for match in _joined(peer, ports)
                 ]
         peers.update(one for one in rule.peers or () if isinstance(one, PodPeer))
@@ -147,7 +146,9 @@ def _peers(peers: tuple[Peer, ...] | None, incoming: bool) -> Iterator[Match]:
     for one in peers:
         if isinstance(one, Block):
             family = ipaddress.ip_network(one.cidr).version
-            yield Match(family, incoming, cidr=one.cidr, excepts=_collapsed(one.excepts))
+            # a range of another family takes nothing away, and the kernel does not compare with it
+            excepts = _collapsed(cidr for cidr in one.excepts if names.family_of(cidr) == family)
+            yield Match(family, incoming, cidr=one.cidr, excepts=excepts)
         else:
             yield from (Match(family, incoming, addresses=names.pods(one, family)) for family in FAMILIES)
 

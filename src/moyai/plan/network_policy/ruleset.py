@@ -70,7 +70,7 @@ EVERY_PACKET = Match()
 class ChainRule:
     """``jump``: a chain to look through instead of a verdict. ``note``: a set of flows that the packet's is put into instead;
     ``match`` has the set's family. ``counted``: by a counter of its own. ``counter``: by one that has a name, too.
-    ``comment``: at most 120 characters."""
+    ``comment``: as ``table_names.comment`` makes it."""
 
     match: Match = EVERY_PACKET
     verdict: Verdict | None = None

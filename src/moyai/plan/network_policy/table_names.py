@@ -5,8 +5,10 @@ Always holds: a name follows from what the object is for, so a new process gives
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 
+from moyai.core.printable import printable
 from moyai.kube.objects.policy import PodPeer
 
 TABLE = "moyai-policy"
@@ -14,6 +16,10 @@ TABLE = "moyai-policy"
 GATE = "gate"
 #: Longer names of policies are replaced by a digest; nftables takes 255 bytes.
 _LONGEST = 200
+#: Of bytes; libnftables ends the whole process over a comment that is much longer.
+_LONGEST_COMMENT = 120
+#: What Kubernetes takes as the name of a container's port.
+_PORT_NAME = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
 def pods(peer: PodPeer, family: int) -> str:
@@ -23,7 +29,8 @@ def pods(peer: PodPeer, family: int) -> str:
 
 def named_port(protocol: str, name: str, *, local: bool, family: int) -> str:
     """The set of (address, port) of the pods with a port of that name: all, or those of this node."""
-    return f"port-{'here' if local else 'all'}-{protocol}-{name}-{family}"
+    said = name if _PORT_NAME.fullmatch(name) else digest(name)
+    return f"port-{'here' if local else 'all'}-{protocol}-{said}-{family}"
 
 
 def isolated_to(family: int) -> str:
@@ -94,6 +101,11 @@ def tier_chain(incoming: bool, tier: str, *, policies: tuple[str, ...]) -> str:
 def trial_chain(incoming: bool, policies: tuple[str, ...]) -> str:
     """The chain of the policies on trial that select the same pods."""
     return f"{'in' if incoming else 'out'}-trial/{digest(repr(policies))}"
+
+
+def comment(text: str) -> str:
+    """``text`` as nftables takes it beside a rule: names of a policy's rules hold any characters."""
+    return printable(text).encode(errors="replace")[:_LONGEST_COMMENT].decode(errors="ignore")
 
 
 def family_of(address: str) -> int:

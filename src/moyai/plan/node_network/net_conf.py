@@ -76,7 +76,7 @@ def read_net_conf(text: str) -> NetworkConf:
         # 0 means the kernel's own
         port=_number(backend, "Port", default=PORT, most=65535) or PORT,
         mtu=_number(backend, "MTU", default=0, most=65535),
-        direct_routing=bool(backend.get("DirectRouting")),
+        direct_routing=_is_true(backend, "DirectRouting"),
         also=_other(whole, "Also"),
         announced=_other(whole, "Announced"),
     )
@@ -127,6 +127,14 @@ def _other(whole: Mapping[str, Any], key: str) -> Backend | Literal[""]:
     value = str(cast("Mapping[str, Any]", section).get(key, "")) if isinstance(section, dict) else "?"
     if value not in ("", *BACKENDS):
         raise UsageError(f"net-conf.json: {_MOVES}.{key}: {value!r}, should be one of {', '.join(BACKENDS)}")
+    return value
+
+
+def _is_true(found: Mapping[str, Any], key: str) -> bool:
+    """As flannel reads it: text such as "false" is neither."""
+    value = found.get(key) or False
+    if not isinstance(value, bool):
+        raise UsageError(f"net-conf.json: Backend.{key}: {value!r}, should be true or false")
     return value
 
 
