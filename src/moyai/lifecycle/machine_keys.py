@@ -105,7 +105,9 @@ class MachineKeys:
         before = self._heard(api, step.node) if order.kubelet else ""
         self._until(ask, timeout=KEYS_TIMEOUT, node=step.node, progress=progress)
         if before and kubelet == order.kubelet_name:
-            self._until(lambda: self._back(api, step.node, before), timeout=KEYS_TIMEOUT, node=step.node, progress=progress)
+            self._until(
+                lambda: self._back(api, step.node, before=before), timeout=KEYS_TIMEOUT, node=step.node, progress=progress
+            )
         if step.role == "worker":
             self._tidy(api, step.node)
 
@@ -126,7 +128,7 @@ class MachineKeys:
         except MoyaiError:
             return "unknown"
 
-    def _back(self, api: KubeApi, node: str, before: str) -> NotYet | None:
+    def _back(self, api: KubeApi, node: str, *, before: str) -> NotYet | None:
         """A kubelet that has started again is not Ready for a moment; what it said before counts no more."""
         found = api.get(NODES, node)
         if _heartbeat(found) == before:

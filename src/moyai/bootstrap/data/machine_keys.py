@@ -137,7 +137,7 @@ class Machine:
         key = path.with_suffix(".key").read_bytes()
         private = serialization.load_pem_private_key(key, None)
         if self.stale(leaf, found[0]) or pem_of(private.public_key()) != pem_of(leaf.public_key()):
-            private, leaf = self.signed(leaf, *found)
+            private, leaf = self.signed(leaf, found)
             # a machine that is switched off between the two comes here again, for the pair does not match
             self.write(path.with_suffix(".key"), pem_of(private))
         self.write(path, leaf.public_bytes(serialization.Encoding.PEM) + chain)
@@ -155,15 +155,16 @@ class Machine:
             if data := user.get("client-certificate-data"):
                 leaf = x509.load_pem_x509_certificates(base64.b64decode(data))[0]
                 if self.stale(leaf, found[0]):
-                    private, leaf = self.signed(leaf, *found)
+                    private, leaf = self.signed(leaf, found)
                     user["client-certificate-data"] = base64.b64encode(leaf.public_bytes(serialization.Encoding.PEM)).decode()
                     user["client-key-data"] = base64.b64encode(pem_of(private)).decode()
         self.write_yaml(path, config)
 
     def signed(
-        self, leaf: x509.Certificate, authority: x509.Certificate, private: ec.EllipticCurvePrivateKey
+        self, leaf: x509.Certificate, found: tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
     ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-        """A certificate for the same as ``leaf``, with a key of its own."""
+        """A certificate for the same as ``leaf``, with a key of its own. ``found``: the authority, and its key."""
+        authority, private = found
         own = ec.generate_private_key(ec.SECP256R1())
         ends = min(self.now + YEAR, authority.not_valid_after_utc)
         builder = x509.CertificateBuilder().subject_name(leaf.subject).issuer_name(authority.subject)
