@@ -18,6 +18,7 @@ from moyai.kube.resources import NODES
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import drain, execute
 from moyai.lifecycle import up as building
+from moyai.lifecycle.mode_change import MovingSteps
 from moyai.plan import text
 from moyai.plan.graph import Plan
 from moyai.plan.steps import (
@@ -331,6 +332,8 @@ def test_every_step_has_a_call() -> None:
         execute.Making(context, public_key="", render=None),  # type: ignore[arg-type]
         execute.Inside(context, authorities=None, manifests=None),  # type: ignore[arg-type]
         execute.Restoring(context, data=None),  # type: ignore[arg-type]
+        execute.Beside(context, render=None),  # type: ignore[arg-type]
+        MovingSteps(context, facts=None, staged={}, begin=None),  # type: ignore[arg-type]
     )
     assert classes(Step) == set(
         execute.table(*parts, execute.Ending(context), execute.Removing(context), execute.Waiting(context))

@@ -153,7 +153,7 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
     assert data["addon_pods"][0] == {"name": "coredns", "ready": 2, "wanted": 2}
     assert data["services"] == [{"service": "shop/web", "address": "203.0.113.20", "ports": [80, 443]}]
     assert set(data) == {
-        "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services",
+        "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "machines", "addons", "addon_pods", "services",
         "certificates", "credentials", "control_planes", "etcd", "upgrade", "problems", "notes",
     }  # fmt: skip
     assert {"name", "role", "pool", "zone", "address", "machine", "node", "version", "fault"} <= set(data["nodes"][0])

@@ -186,7 +186,7 @@ class _Moving:
         handlers = execute.table(
             execute.Making(context, public_key="", render=_no_server),
             execute.Removing(context),
-            _MovingSteps(context, facts=facts, staged=staged, begin=begin),
+            MovingSteps(context, facts=facts, staged=staged, begin=begin),
         )
 
         def failed(_step: s.Step, _error: BaseException, _progress: Progress) -> bool:
@@ -204,7 +204,7 @@ def _no_server(*_: object) -> ServerContent:
     raise AssertionError("a change of mode makes no machine")
 
 
-class _MovingSteps:
+class MovingSteps:
     """``facts``: of the cluster in its new mode. ``begin``: called before a stage is applied, with its name."""
 
     def __init__(
