@@ -29,7 +29,8 @@ class OneKey:
         if self._queue is not None:
             self._queue.add_later(self.key, seconds)
 
-    def changed(self, _key: str, old: object, new: object) -> None:
-        """A handler of an informer."""
+    def changed(self, _key: str, *seen: object) -> None:
+        """A handler of an informer, which hands over the object as it was and as it is."""
+        old, new = seen
         if self._relevant(old) != self._relevant(new):
             self.again()
