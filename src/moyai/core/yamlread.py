@@ -261,4 +261,4 @@ def _shown(tag: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}…"
+    return printable(text if len(text) <= 40 else f"{text[:40]}…")
