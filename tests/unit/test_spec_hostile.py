@@ -201,6 +201,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @given(st.binary(max_size=80) | YAML_LIKE)
 @example(b"spec: !!bool zz")
+@example(b"!!bool (\t!")
 @example(b"spec: 0x" + b"f" * 6000)
 @example(b'"\\e[2J": 1')
 @example(b"a: 2001-99-99")
