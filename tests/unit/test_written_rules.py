@@ -125,7 +125,7 @@ def test_the_rule_against_skips_sees_each_form(text: str, reasons: list[str]) ->
 
 
 def test_a_whole_plan_is_composed_in_one_place() -> None:
-    parts = {"plan_up", "choose_mode", "addons_of"}
+    parts = {"plan_up", "choose_mode"}
     called = {
         (str(file.relative_to(ROOT / "src/moyai")), node.func.id)
         for file in files("src/moyai")
