@@ -3,6 +3,7 @@ within seconds, what is old counts no more."""
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -140,7 +141,8 @@ def test_secrets_are_stored_with_another_key(planes: Planes) -> None:
             f"/registry/secrets/{SPACE}/word",
             "--print-value-only",
         ]
-        return planes.kubectl("-n", "kube-system", "exec", f"etcd-{planes.name}-control-plane-0", "--", *words)[:60]
+        said = planes.kubectl("-n", "kube-system", "exec", f"etcd-{planes.name}-control-plane-0", "--", *words)
+        return base64.b64decode(json.loads(said)["kvs"][0]["value"])[:60].decode(errors="replace")
 
     first = stored()
     timed(planes, "certificates", "rotate-encryption-key")

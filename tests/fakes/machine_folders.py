@@ -91,7 +91,7 @@ class MachineFolders:
         machine.end_kubelet()
         if "control-plane" in node:
             self._run_static(node)
-        return json.dumps({"changed": machine.changed})
+        return json.dumps(machine.answer())
 
     def stored(self, secret: str, *, by: str) -> None:
         """An API server stores a Secret with its first key."""

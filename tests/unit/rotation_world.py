@@ -28,9 +28,9 @@ PLANE, WORKER = "quickstart-control-plane-0", "quickstart-workers-0"
 
 
 class RotationWorld(World):
-    """``first``: the authority that the cluster was made with."""
+    """``first``: the authority that the cluster was made with. ``age``: of the cluster, in seconds."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, spec: str) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, spec: str, age: float = 3600) -> None:
         super().__init__(folder / "world", monkeypatch)
         monkeypatch.setattr(rotating, "open_api", self.open_api)
         self.spec = spec
@@ -56,7 +56,7 @@ class RotationWorld(World):
                 "https_proxy": base64.b64encode(b"http://x").decode(),
             }
             self.kube().store.put(SECRETS, {"metadata": {"name": secret, "namespace": "kube-system"}, "data": data})
-        self.clock.sleep(3600)
+        self.clock.sleep(age)
 
     def cloud_conf(self, secret: str) -> str:
         found = self.kube().store.find(SECRETS, secret, namespace="kube-system")["data"]["cloud.conf"]

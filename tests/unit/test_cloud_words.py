@@ -66,6 +66,7 @@ _PROSE_ALLOWED = {
     "cli/prepare.py": "prepares the local cloud, which is an OpenStack",
     "cli/reference/cloud_conf.py": "section [LoadBalancer] has the keys of the provider that makes Octavia's load balancers",
     "plan/capacity.py": "a field of the spec has this name",
+    "plan/cluster/migration.py": "a field of the spec has this name",
     "plan/route_budget.py": "a field of the spec has this name",
     "spec/model.py": "defines the field, and tells OpenStack's operators what it is called there",
 }

@@ -136,7 +136,7 @@ def test_the_tiers_are_asked_around_the_policies_of_namespaces() -> None:
 
 
 def test_the_definition_that_agents_bring_is_of_the_kind_that_they_read() -> None:
-    (text,) = manifests.definitions()
+    (text,) = manifests.definitions(["cluster-policy"])
     found = yaml.safe_load(text)
     names, (version,) = found["spec"]["names"], found["spec"]["versions"]
     resource = CLUSTER_NETWORK_POLICIES

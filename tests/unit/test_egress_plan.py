@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 
 from moyai.agent import manifests
+from moyai.agent.app import agent
+from moyai.agent.settings import AgentOptions
 from moyai.bootstrap import addons
 from moyai.core.errors import UsageError
-from moyai.kube.objects import Node, parse_node
-from moyai.kube.objects.egress import EgressAddress, parse_egress_address, parse_egress_pod, parse_service_pods
+from moyai.kube.objects import Node, parse_endpoints, parse_node
+from moyai.kube.objects.egress import EgressAddress, parse_egress_address
+from moyai.plan.bgp.bgp_conf import write_bgp_conf
 from moyai.plan.egress import EgressWorld, egress_rules, plan_egress, read_egress_conf, write_egress_conf
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
+from moyai.plan.node_network import write_net_conf
+from moyai.plan.pod_network import pod_network_of
+from moyai.plan.pod_network.bgp import bgp_conf_of
+from moyai.runtime.metrics import Metrics
 from moyai.spec.load import parse
+from tests.fakes.kubernetes import Kubernetes
 from tests.netns.pod_world import node_object
 
 _ORDER = count()
@@ -104,20 +113,38 @@ def test_numbers_stay_as_long_as_their_addresses() -> None:
     assert {one.address: one.number for one in found.flows} == {"10.8.0.98": 1, "10.8.0.97": 2}
 
 
-def test_pods_with_their_nodes_network_have_no_address_of_their_own() -> None:
-    meta = {"namespace": "shop"}
-    assert parse_egress_pod({"metadata": meta, "status": {"podIP": "10.244.1.2"}}).address == "10.244.1.2"
-    own = {"metadata": meta, "spec": {"hostNetwork": True}, "status": {"podIP": "10.8.0.11"}}
-    assert parse_egress_pod(own).address == ""
-    assert parse_egress_pod({"metadata": meta, "status": {"podIP": "10.244.1.2", "phase": "Succeeded"}}).address == ""
-    slice_ = {
-        "metadata": {"namespace": "shop", "labels": {"kubernetes.io/service-name": "front"}},
-        "endpoints": [
-            {"addresses": ["10.244.1.2"], "targetRef": {"kind": "Pod"}},
-            {"addresses": ["192.0.2.7"]},
-        ],
-    }
-    assert parse_service_pods(slice_).addresses == {"10.244.1.2"}
+def test_endpoints_of_a_service_name_its_pods() -> None:
+    found = parse_endpoints(
+        {
+            "metadata": {"namespace": "shop", "labels": {"kubernetes.io/service-name": "front"}},
+            "endpoints": [
+                {"addresses": ["10.244.1.2"], "targetRef": {"kind": "Pod"}, "conditions": {"ready": False}},
+                {"addresses": ["192.0.2.7"]},
+            ],
+        }
+    )
+    assert found.pods == {"10.244.1.2"}
+
+
+def test_all_controllers_of_an_agent_run_in_one_process(tmp_path: Path) -> None:
+    """Two caches of one kind are refused."""
+    spec = parse("spec: {network: {mode: vxlan}, services: {announce: {ranges: [10.8.0.96/28]}}}").spec
+    conf = pod_network_of(spec).conf
+    bgp = bgp_conf_of(spec)
+    assert conf is not None
+    assert bgp is not None
+    (tmp_path / "net.json").write_text(write_net_conf(conf))
+    (tmp_path / "bgp.json").write_text(write_bgp_conf(bgp))
+    options = AgentOptions(
+        "n1",
+        addons._agent_controllers(spec),  # pyright: ignore[reportPrivateUsage]
+        net_conf=tmp_path / "net.json",
+        bgp_conf=tmp_path / "bgp.json",
+        egress=addons._egress(spec),  # pyright: ignore[reportPrivateUsage]
+        bind="127.0.0.1:0",
+    )
+    made = agent(options, kube=Kubernetes(), metrics=Metrics())
+    assert {"pod-network", "policy", "announce", "bgp", "egress"} <= set(made.controllers)
 
 
 @pytest.mark.parametrize(

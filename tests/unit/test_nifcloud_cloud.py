@@ -116,7 +116,7 @@ def test_the_doctor_says_what_it_can_and_what_that_costs(wire: NifcloudWire, tmp
     assert found["login"].state is State.OK
     assert found["volumes"].state is State.OK
     assert found["tags"].advice == "none: the owner of an object stands in its description or its name, which creation writes"
-    for instead in ("metadata of servers", "routers", "floating IPs"):
+    for instead in ("metadata of servers", "routers", "floating IPs", "load balancers"):
         assert found[instead].state is State.OK
         assert "instead" in found[instead].text
     assert "computing" in found

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from moyai.bootstrap import machine
 from moyai.cloud.nifcloud.nifcloud_limits import Terms
 from moyai.core.errors import Conflict, MoyaiError, Terminal, UsageError
 from moyai.core.ids import cluster_tag
@@ -53,6 +54,25 @@ def test_the_plan_before_anything_is_made_shows_each_part(world: NifcloudWorld) 
         assert expected in texts
     assert not any("router" in one or "floating" in one or "unsealing" in one for one in texts)
     assert world.count["RunInstances"] == 0
+    assert not [note for note in world.preview().notes if "load balancers" in note]
+
+
+def test_the_controllers_serve_services_and_know_the_cloud(world: NifcloudWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+    whole = machine.user_data.control_plane
+
+    def control_plane(facts: Any, **given: Any) -> str:
+        rendered.extend(given["addons"].values())
+        return whole(facts, **given)
+
+    monkeypatch.setattr(machine.user_data, "control_plane", control_plane)
+    world.up()
+    manifests = "\n".join(rendered)
+    assert "[LoadBalancer]" not in manifests or "enabled = false" not in manifests
+    assert "--cloud-provider=nifcloud" in manifests
+    assert "additional-storage.csi.nifcloud.com" in manifests
+    assert "csi-snapshotter" not in manifests
+    assert "kind: VolumeSnapshotClass" not in manifests
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from cryptography import x509
 
+from moyai.cloud.memory import Killed
 from moyai.core.errors import Retriable, Terminal, UsageError
 from moyai.kube.quick import ProgramFailed
-from moyai.kube.resources import CONFIG_MAPS
+from moyai.kube.resources import CONFIG_MAPS, NODES
+from moyai.lifecycle import execute
 from moyai.lifecycle import rotate as rotating
 from moyai.lifecycle.certificates import kubeconfig_life
 from moyai.lifecycle.status import read
@@ -18,6 +20,7 @@ from moyai.plan import text
 from moyai.plan.rotation import Rotated
 from tests.fakes.machine_folders import STATIC
 from tests.unit.rotation_world import ONE, PLANE, THREE, WORKER, RotationWorld
+from tests.unit.test_lifecycle_prefixes import Cut
 
 
 @pytest.fixture
@@ -161,3 +164,59 @@ def test_a_program_that_fails_ends_it_at_once(world: RotationWorld, monkeypatch:
     with pytest.raises(Terminal, match="no space left on device"):
         world.rotate(Rotated.CERTIFICATES)
     assert (world.clock.now() - before).total_seconds() < 60
+
+
+def test_certificates_of_a_cluster_that_was_just_made_are_renewed_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates begin some minutes before they are signed."""
+    world = RotationWorld(tmp_path, monkeypatch, spec=ONE, age=60)
+    before = world.folders.certificates(PLANE, "apiserver")
+    world.rotate(Rotated.CERTIFICATES)
+    assert world.folders.certificates(PLANE, "apiserver") != before
+
+
+def test_a_kubelet_starts_again_once_and_is_waited_for(world: RotationWorld) -> None:
+    """A node is not Ready for a moment after its kubelet has started: what it said before does not count."""
+    store, beats = world.kube().store, {PLANE: 1, WORKER: 1}
+
+    def say(node: str, ready: bool) -> None:
+        found = store.find(NODES, node)
+        beat = {"type": "Ready", "status": str(ready), "lastHeartbeatTime": f"2026-01-01T00:00:{beats[node]:02}Z"}
+        store.put(NODES, {**found, "status": {"conditions": [beat]}})
+
+    for node in beats:
+        say(node, ready=True)
+    seen: list[str] = []
+    end = world.folders.ended
+
+    def call(name: str, after: bool) -> None:
+        for node in beats:
+            if node in end and name == "get nodes" and after:
+                seen.append(node)
+                if seen.count(node) == 3:
+                    beats[node] += 1
+                    say(node, ready=False)
+                if seen.count(node) == 5:
+                    beats[node] += 1
+                    say(node, ready=True)
+
+    store.on_call = call
+    world.rotate(Rotated.AUTHORITIES)
+    assert sorted(end) == sorted(beats), "each of them once in all stages"
+    assert all(seen.count(node) >= 3 for node in beats)
+
+
+def test_a_run_that_goes_on_waits_for_what_the_killed_one_has_started_again(
+    world: RotationWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "WORKERS", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "table", Cut(2, after=False).wrapped(execute.table))
+        with pytest.raises(Killed):
+            world.rotate(Rotated.AUTHORITIES)
+    world.silence(WORKER, minutes=1)
+    before = world.clock.now()
+    with pytest.raises(UsageError, match=f"nodes {WORKER} are not Ready"):
+        world.rotate(Rotated.AUTHORITIES)
+    assert (world.clock.now() - before).total_seconds() >= rotating.SETTLE_TIMEOUT

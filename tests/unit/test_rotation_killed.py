@@ -140,7 +140,7 @@ def test_an_order_that_comes_again_changes_nothing(tmp_path: Path, monkeypatch: 
     seen = dict(orders)
     ended = len(world.folders.ended)
     for node, order in seen.items():
-        assert json.loads(world.folders.work(node, order)) == {"changed": []}, node
+        assert json.loads(world.folders.work(node, order))["changed"] == [], node
     assert len(world.folders.ended) == ended
 
 

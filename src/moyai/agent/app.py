@@ -15,6 +15,7 @@ from moyai.agent.announce.controller import AnnounceController
 from moyai.agent.announce_caches import AnnounceCaches
 from moyai.agent.bgp.controller import BgpController
 from moyai.agent.egress.controller import EgressController
+from moyai.agent.pod_cache import pod_cache
 from moyai.agent.pod_network.controller import PodNetworkController
 from moyai.agent.pod_network.node_files import NodeFilesController
 from moyai.agent.pod_network.removal import pod_network_removal
@@ -26,6 +27,7 @@ from moyai.core.reading import read_text
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, parse_node
+from moyai.kube.objects.policy import PolicyPod
 from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.bgp.bgp_conf import read_bgp_conf
@@ -68,6 +70,7 @@ class Shared:
     nodes: Informer[Node]
     events: EventRecorder
     announced: AnnounceCaches
+    pods: Informer[PolicyPod]
 
     @property
     def node(self) -> str:
@@ -106,6 +109,7 @@ def _policy(shared: Shared) -> ControllerSetup:
         metrics=shared.metrics,
         clock=shared.clock,
         gate=BootGate(shared.options.boot_gate),
+        pods=shared.pods,
         events=shared.events if "cluster-policy" in shared.options.controllers else None,
     )
     return ControllerSetup(made.part, caches=made.caches, ready={"network policies": made.not_ready})
@@ -154,6 +158,8 @@ def _egress(shared: Shared) -> ControllerSetup:
         ranges=ranges.ranges,
         inside=ranges.inside,
         tunnel=ranges.tunnel,
+        pods=shared.pods,
+        slices=shared.announced.slices,
     )
     return ControllerSetup(made.part, caches=made.caches, tasks={"egress addresses": made.run})
 
@@ -180,6 +186,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         nodes=cache(kube, NODES, parse=parse_node, metrics=metrics, kind="Node", events=events),
         events=events,
         announced=AnnounceCaches.make(kube, metrics),
+        pods=pod_cache(kube, metrics),
     )
     wanted = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
     if "policy" not in options.controllers:

@@ -38,7 +38,7 @@ def controller_manifests(facts: AddonFacts, *, revision: str = "") -> str:
     config = CcmConfig(
         _login(facts, keys.CONTROLLERS_CREDENTIAL),
         LoadBalancerConfig(
-            enabled=Capability.LOAD_BALANCERS in facts.capabilities,
+            enabled=Capability.LOAD_BALANCERS in facts.capabilities or facts.account.serves,
             floating_network_id=floating.id if floating else "",
             subnet_id=made.id(keys.SUBNET),
             lb_provider=spec.load_balancer.provider,

@@ -17,6 +17,8 @@ from typing import Any, cast
 
 import yaml
 
+from moyai.core.printable import printable
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_TAG = "tag:yaml.org,2002:"
 _WORDS: dict[str, bool | None] = {
@@ -261,4 +263,4 @@ def _shown(tag: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}…"
+    return printable(text if len(text) <= 40 else f"{text[:40]}…")

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import resources
 from typing import Any
 
@@ -45,16 +46,21 @@ class MachineOrder:
 
     now: str
     files: Mapping[str, str] = field(repr=False, default_factory=dict[str, str])
-    signed: str = ""
+    renews: bool = False
     chain: str = ""
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     pods: tuple[str, ...] = ()
     generation: str = ""
     kubelet: str = field(repr=False, default="")
 
+    @property
+    def kubelet_name(self) -> str:
+        """The file that the kubelet's new certificate gets."""
+        return f"kubelet-client-{datetime.fromisoformat(self.now):%Y-%m-%d-%H-%M-%S}.pem"
+
     def line(self) -> bytes:
         found: dict[str, Any] = {
-            "now": self.now, "files": self.files, "signed": self.signed, "chain": self.chain, "flags": self.flags,
+            "now": self.now, "files": self.files, "renews": self.renews, "chain": self.chain, "flags": self.flags,
             "pods": self.pods, "generation": self.generation, "kubelet": self.kubelet,
         }  # fmt: skip
         return json.dumps(found).encode() + b"\n"
@@ -77,7 +83,10 @@ class MachineKeys:
             api.delete(PODS, pod, namespace=NAMESPACE, grace=0)
         self._until(lambda: self._started(api, step), timeout=POD_TIMEOUT, node=step.node, progress=progress)
 
+        kubelet = ""
+
         def ask() -> NotYet | None:
+            nonlocal kubelet
             command = ["python3", "-c", program()]
             try:
                 said = api.execute(NAMESPACE, pod, command=command, timeout=WORD_TIMEOUT, given=order.line())
@@ -87,12 +96,18 @@ class MachineKeys:
                 # the machine's own API server starts again and does not know anybody's rights yet, its kubelet asks it for them
                 return NotYet(error.message)
             try:
-                changed = json.loads(said)["changed"]
+                answer = json.loads(said)
+                changed, kubelet = answer["changed"], str(answer["kubelet"])
             except (ValueError, KeyError, TypeError):
                 raise Retriable(f"the machine of {step.node} does not say what it has") from None
             return NotYet(f"{step.node} has got {', '.join(changed)}") if changed else None
 
+        before = self._heard(api, step.node) if order.kubelet else ""
         self._until(ask, timeout=KEYS_TIMEOUT, node=step.node, progress=progress)
+        if before and kubelet == order.kubelet_name:
+            self._until(
+                lambda: self._back(api, step.node, before=before), timeout=KEYS_TIMEOUT, node=step.node, progress=progress
+            )
         if step.role == "worker":
             self._tidy(api, step.node)
 
@@ -105,6 +120,20 @@ class MachineKeys:
     def _tidy(self, api: KubeApi, node: str) -> None:
         with suppress(MoyaiError):  # it ends by itself
             api.delete(PODS, _pod_name(node), namespace=NAMESPACE, grace=0)
+
+    def _heard(self, api: KubeApi, node: str) -> str:
+        """When the node's kubelet was last heard of; some other word where the API does not answer just now."""
+        try:
+            return _heartbeat(api.get(NODES, node))
+        except MoyaiError:
+            return "unknown"
+
+    def _back(self, api: KubeApi, node: str, *, before: str) -> NotYet | None:
+        """A kubelet that has started again is not Ready for a moment; what it said before counts no more."""
+        found = api.get(NODES, node)
+        if _heartbeat(found) == before:
+            return NotYet(f"the kubelet of {node} has not been heard of since it was ended")
+        return None if _ready(found) else NotYet(f"node {node} is not Ready again yet")
 
     def _started(self, api: KubeApi, step: s.SetMachineKeys) -> NotYet | None:
         pod = _pod_name(step.node)
@@ -154,24 +183,29 @@ def _pod_name(node: str) -> str:
     return f"keys-{node}"
 
 
+def _heartbeat(node: Json) -> str:
+    conditions = rows(part(node, "status"), "conditions")
+    return next((text(one, "lastHeartbeatTime") for one in conditions if text(one, "type") == "Ready"), "")
+
+
 def _ready(pod: Json) -> bool:
     conditions = rows(part(pod, "status"), "conditions")
     return any((text(one, "type"), text(one, "status")) == ("Ready", "True") for one in conditions)
 
 
-def plane_order(pki: authorities.Pki, rotation: Rotation, *, encryption: str, now: str, renews: str) -> MachineOrder:
-    """For a control plane. ``encryption``: the API server's configuration of its keys, empty where it has none. ``renews``: the
-    program that renews certificates on the machine."""
+def plane_order(pki: authorities.Pki, rotation: Rotation, *, encryption: str, now: str, renewal: str) -> MachineOrder:
+    """For a control plane. ``encryption``: the API server's configuration of its keys, empty where it has none. ``renewal``:
+    the program that renews certificates on the machine."""
     files = {f"etc/kubernetes/pki/{name}": content.decode() for name, content in pki.files.items()}
     if encryption:
         files["etc/kubernetes/api-server/encryption.yaml"] = encryption
-    if renews:
-        files["usr/local/lib/moyai/renew-certificates"] = renews
+    if renewal:
+        files["usr/local/lib/moyai/renew-certificates"] = renewal
     signing = f"/etc/kubernetes/pki/{authorities.SIGNING}"
     return MachineOrder(
         now,
         files=files,
-        signed=rotation.begun if rotation.what is Rotated.CERTIFICATES else "",
+        renews=rotation.what is Rotated.CERTIFICATES,
         chain=pki.files.get(authorities.CROSS, b"").decode(),
         flags={"kube-controller-manager": {"cluster-signing-cert-file": signing}} if authorities.SIGNING in pki.files else {},
         pods=rotation.pods,

@@ -332,5 +332,5 @@ def _kube_node(node: Node) -> KubeNode:
 
 
 def _account(cloud: Cloud) -> AccountFacts:
-    account = cloud.account
-    return AccountFacts(account.region(), account.login_url() or "", account.image_mirror() or "", account.reach())
+    account, serves = cloud.account, isinstance(cloud, HasServiceBalancers)
+    return AccountFacts(account.region(), account.login_url() or "", account.image_mirror() or "", account.reach(), serves)

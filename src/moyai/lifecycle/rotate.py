@@ -8,17 +8,19 @@ anything is changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from moyai.bootstrap import pki
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.errors import MoyaiError, Retriable, Terminal, UsageError
 from moyai.core.ids import cluster_tag
 from moyai.core.keys import Key
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
+from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Node, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES
@@ -42,6 +44,9 @@ from moyai.plan.rotation import (
     plan_stage,
     stages_left,
 )
+
+#: Seconds for nodes of a rotation that goes on to be Ready again.
+SETTLE_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,9 @@ def rotate(
     with locked(paths, name):
         record = require(paths, name)
         at = _wanted(record, what, now=clock.now())
-        with reporter.step("look at the cluster"):
+        with reporter.step("look at the cluster") as progress:
+            if record.rotation:
+                _settle(record, clock=clock, progress=progress)
             planner = _planner(record, cloud, rotation=at)
         while True:
             if at.done:
@@ -165,6 +172,17 @@ def _nodes(record: Record, api: KubeApi) -> tuple[Sequence[str], Sequence[str]]:
     planes = sorted((node for node in nodes if node.control_plane), key=_order)
     workers = sorted((node for node in nodes if not node.control_plane), key=_order)
     return tuple(node.name for node in planes), tuple(node.name for node in workers)
+
+
+def _settle(record: Record, *, clock: Clock, progress: Progress) -> None:
+    """What a killed run has started again a moment ago is waited for; afterwards what is away is in the way."""
+
+    def look() -> NotYet | None:
+        away = [one.name for one in map(parse_node, _api(record).list(NODES)) if not one.ready]
+        return NotYet(f"{', '.join(away)} are not Ready yet") if away else None
+
+    with suppress(Retriable):
+        until(look, clock=clock, timeout=SETTLE_TIMEOUT, pause=1.0, on_wait=progress.progress)
 
 
 def _order(node: Node) -> tuple[int, str]:

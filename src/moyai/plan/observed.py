@@ -132,12 +132,14 @@ class KubeUse:
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """Where and how the parts inside a cluster reach the cloud; empty where the cloud does not publish it."""
+    """Where and how the parts inside a cluster reach the cloud; empty where the cloud does not publish it. ``serves``: whether
+    the cloud makes load balancers for Services itself (``cloud.service_balancers``)."""
 
     region: str = ""
     login_url: str = ""
     image_mirror: str = ""
     reach: Reach = DIRECT
+    serves: bool = False
 
 
 @dataclass(frozen=True)

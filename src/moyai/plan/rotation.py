@@ -192,10 +192,12 @@ def _steps(rotation: Rotation, planes: Sequence[str], *, workers: Sequence[str])
 def _workers(
     rotation: Rotation, nodes: Sequence[str], *, after: tuple[s.StepId, ...]
 ) -> Generator[s.Step, None, tuple[s.StepId, ...]]:
-    """Workers have nothing but kubelets that start again: side by side."""
-    steps = [_given(rotation, node, role="worker", after=after) for node in nodes]
-    yield from steps
-    return tuple(one.id for one in steps)
+    """One after the other: a kubelet that starts again is not Ready for a moment, and Services leave out its pods meanwhile."""
+    for node in nodes:
+        step = _given(rotation, node, role="worker", after=after)
+        yield step
+        after = (step.id,)
+    return after
 
 
 def _given(rotation: Rotation, node: str, *, role: Role, after: tuple[s.StepId, ...]) -> s.SetMachineKeys:

@@ -251,6 +251,7 @@ class AnnounceController:
                 return replace(fact, version="") if is_announced(fact) else None
             case Endpoints():
                 service = self._services.get(fact.service)
-                return fact if service is None or (service.local_traffic and is_announced(service)) else None
+                matters = service is None or (service.local_traffic and is_announced(service))
+                return fact.announced if matters else None
             case _:
                 return fact

@@ -288,7 +288,7 @@ class BgpController:
                 return (fact.key, fact.ingress, dict(fact.labels), fact.local_traffic, fact.deleting)
             case Endpoints():
                 service = self._shared.services.get(fact.service)
-                return fact if service is None or is_announced(service) else None
+                return fact.announced if service is None or is_announced(service) else None
             case _:
                 return fact
 

@@ -13,23 +13,21 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from moyai.agent.address_elector import AddressElector, LeaseCallbacks
+from moyai.agent.pod_cache import pod_cache
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaseTimes
-from moyai.kube.objects import Node
+from moyai.kube.objects import Endpoints, Node, parse_endpoints
 from moyai.kube.objects.egress import (
     EgressAddress,
-    EgressPod,
     LeaseHolder,
-    ServicePods,
     parse_egress_address,
-    parse_egress_pod,
     parse_lease_holder,
-    parse_service_pods,
 )
-from moyai.kube.resources import EGRESS_ADDRESSES, ENDPOINT_SLICES, LEASES, PODS
+from moyai.kube.objects.policy import PolicyPod
+from moyai.kube.resources import EGRESS_ADDRESSES, ENDPOINT_SLICES, LEASES
 from moyai.kube.watching import Kube
 from moyai.linux.arp import ArpResponder
 from moyai.linux.egress_net import EgressNet, MarkedRoute
@@ -82,7 +80,8 @@ class ThisNode:
 
 class EgressController:
     """``inside``: ranges of the cluster. ``ranges``: that ports may send from. ``tunnel``: name of the nodes' tunnel. ``run``
-    is a task beside the controller; when it is cancelled, all addresses are handed back."""
+    is a task beside the controller; when it is cancelled, all addresses are handed back. ``pods``, ``slices``: caches
+    that other controllers of the process use, too."""
 
     def __init__(
         self,
@@ -97,6 +96,8 @@ class EgressController:
         inside: tuple[str, ...],
         tunnel: str,
         kernel: EgressKernel | None = None,
+        pods: Informer[PolicyPod] | None = None,
+        slices: Informer[Endpoints] | None = None,
     ) -> None:
         self._kube, self._node, self._nodes, self._events, self._clock = kube, node, nodes, events, clock
         self._ranges, self._inside, self._tunnel = ranges, inside, tunnel
@@ -114,8 +115,8 @@ class EgressController:
             return cache(kube, resource, parse=parse, metrics=metrics, namespace=namespace)
 
         self._addresses: Informer[EgressAddress] = of(EGRESS_ADDRESSES, parse_egress_address)
-        self._pods: Informer[EgressPod] = of(PODS, parse_egress_pod)
-        self._slices: Informer[ServicePods] = of(ENDPOINT_SLICES, parse_service_pods)
+        self._pods = pods or pod_cache(kube, metrics)
+        self._slices: Informer[Endpoints] = slices or of(ENDPOINT_SLICES, parse_endpoints)
         self._leases: Informer[LeaseHolder] = of(LEASES, parse_lease_holder, namespace=NAMESPACE)
         self.caches: tuple[Informer[Any], ...] = (self._addresses, self._pods, self._slices, self._leases)
         self._key.follow(*self.caches, nodes)
@@ -191,10 +192,9 @@ class EgressController:
         pods: dict[str, set[str]] = {}
         services: dict[str, set[str]] = {}
         for pod in self._pods.all():
-            if pod.address:
-                pods.setdefault(pod.namespace, set()).add(pod.address)
+            pods.setdefault(pod.namespace, set()).update(one for one in pod.addresses if ":" not in one)
         for one in self._slices.all():
-            services.setdefault(one.service, set()).update(one.addresses)
+            services.setdefault(one.service, set()).update(one for one in one.pods if ":" not in one)
         holders = {one.lease: one.holder for one in self._leases.all()}
         known = self._addresses.all()
         return EgressWorld(
@@ -262,6 +262,10 @@ def _relevant(fact: object) -> object:
     """What of an object matters here. A heartbeat of a Node is no change, and the renewal of a Lease is none."""
     if isinstance(fact, Node):
         return (fact.name, fact.internal_ips, fact.pod_cidrs, fact.ready, fact.cordoned, fact.deleting, dict(fact.labels))
+    if isinstance(fact, PolicyPod):
+        return (fact.namespace, fact.addresses)
+    if isinstance(fact, Endpoints):
+        return (fact.service, fact.pods)
     if isinstance(fact, EgressAddress):
         return (fact.key, fact.address, fact.service, fact.problem, fact.created)
     return fact

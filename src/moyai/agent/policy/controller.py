@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
+from moyai.agent.pod_cache import pod_cache
 from moyai.agent.policy.boot_gate import BootGate
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
 from moyai.agent.policy.verdict_log import PAUSE, VerdictLog
@@ -22,18 +22,16 @@ from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import (
-    Alike,
     NetworkPolicy,
     Node,
     PolicyNamespace,
     PolicyPod,
     parse_policy,
     parse_policy_namespace,
-    parse_policy_pod,
 )
 from moyai.kube.objects.cluster_policy import KIND, ClusterPolicy, parse_cluster_policy
 from moyai.kube.objects.policy import TRIAL
-from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES, PODS
+from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux.conntrack import TrackedConnection
@@ -55,7 +53,8 @@ NO_GATE = BootGate(None)
 
 class PolicyController:
     """``node``: whose pods are guarded. ``caches`` and ``part`` are for a ``ControllerSet``. ``events``: report what of the
-    tiers' policies is not enforced; None where the cluster has no tiers. ``kernel`` is opened at the first transaction."""
+    tiers' policies is not enforced; None where the cluster has no tiers. ``kernel`` is opened at the first transaction.
+    ``pods``: a cache that another controller of the process uses, too."""
 
     def __init__(
         self,
@@ -68,6 +67,7 @@ class PolicyController:
         gate: BootGate = NO_GATE,
         events: EventRecorder | None = None,
         kernel: Callable[[], PolicyKernel] = ThisKernel,
+        pods: Informer[PolicyPod] | None = None,
     ) -> None:
         self._index = PolicyIndex(node)
         self._node = node
@@ -84,7 +84,7 @@ class PolicyController:
         self._queue: WorkQueue | None = None
         policies: Informer[NetworkPolicy] = cache(kube, NETWORK_POLICIES, parse=parse_policy, metrics=metrics)
         namespaces: Informer[PolicyNamespace] = cache(kube, NAMESPACES, parse=parse_policy_namespace, metrics=metrics)
-        pods: Informer[PolicyPod] = cache(kube, PODS, parse=partial(parse_policy_pod, alike=Alike()), metrics=metrics)
+        pods = pods or pod_cache(kube, metrics)
         policies.add_handler(lambda key, _old, new: self._policy(key, new))
         namespaces.add_handler(lambda key, _old, new: self._namespace(key, new))
         pods.add_handler(lambda key, _old, new: self._pod(key, new))

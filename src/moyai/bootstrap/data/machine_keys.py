@@ -4,7 +4,8 @@ of keys and its processes. Needs what moyai's image has: cryptography and PyYAML
 One line of JSON comes on standard input, the order:
 
 files       path → content; a file that differs is replaced
-signed      leaf certificates that begin earlier are signed again (ISO 8601); empty: only those of another authority
+renews      leaf certificates are signed again until all static pods have the generation; otherwise only those of another
+            authority are
 now         the time (ISO 8601) from which on new certificates count
 chain       certificates behind the API server's own, for clients that trust only an authority that was replaced
 flags       static pod → flag → value
@@ -12,11 +13,12 @@ pods        static pods that read what changes; those whose manifest does not ha
 generation  yet are made again
 kubelet     a client certificate with its key, for a kubelet whose certificate is of another authority; empty: for none
 
-One line of JSON is the answer: ``changed``, the names of the files that were replaced.
+One line of JSON is the answer: ``changed``, the names of the files that were replaced; ``kubelet``, the name of the file with
+its certificate, which has the time of the order that brought it.
 
 Always holds: each file is replaced by one rename; the order may come again at any time, and a second time it changes nothing. A
-kubelet whose files have changed is ended last, and systemd starts it again: its pods go on. The connection that brings the
-order may end with it.
+kubelet that has got another certificate is ended last, and systemd starts it again: its pods go on. The connection that brings
+the order may end with it.
 """
 
 import base64
@@ -57,8 +59,11 @@ class Machine:
         self.root, self.order, self.end = root, order, end
         self.now = datetime.datetime.fromisoformat(order["now"])
         self.changed: list[str] = []
+        self.renews = False
 
     def work(self) -> None:
+        # what was signed a moment before a kill is signed once more: its begin does not tell it from one of before
+        self.renews = self.order["renews"] and any(True for _ in self.pods())
         for name, content in self.order["files"].items():
             self.write(self.root / name, content.encode())
         for path in self.leaves():
@@ -67,6 +72,10 @@ class Machine:
             self.sign_config(self.root / KUBERNETES / name)
         self.kubelet_files()
         self.manifests()
+
+    def answer(self) -> dict[str, Any]:
+        current = self.root / KUBELET / CURRENT
+        return {"changed": self.changed, "kubelet": current.resolve().name if current.exists() else ""}
 
     # ---- files
 
@@ -117,8 +126,7 @@ class Machine:
         """Whether the certificate is to be signed again."""
         if not issued(leaf, authority):
             return True
-        signed = self.order["signed"]
-        return bool(signed) and leaf.not_valid_before_utc < datetime.datetime.fromisoformat(signed) - LEEWAY
+        return self.renews
 
     def sign_file(self, path: Path) -> None:
         found = self.authority(path)
@@ -129,7 +137,7 @@ class Machine:
         key = path.with_suffix(".key").read_bytes()
         private = serialization.load_pem_private_key(key, None)
         if self.stale(leaf, found[0]) or pem_of(private.public_key()) != pem_of(leaf.public_key()):
-            private, leaf = self.signed(leaf, *found)
+            private, leaf = self.signed(leaf, found)
             # a machine that is switched off between the two comes here again, for the pair does not match
             self.write(path.with_suffix(".key"), pem_of(private))
         self.write(path, leaf.public_bytes(serialization.Encoding.PEM) + chain)
@@ -147,15 +155,16 @@ class Machine:
             if data := user.get("client-certificate-data"):
                 leaf = x509.load_pem_x509_certificates(base64.b64decode(data))[0]
                 if self.stale(leaf, found[0]):
-                    private, leaf = self.signed(leaf, *found)
+                    private, leaf = self.signed(leaf, found)
                     user["client-certificate-data"] = base64.b64encode(leaf.public_bytes(serialization.Encoding.PEM)).decode()
                     user["client-key-data"] = base64.b64encode(pem_of(private)).decode()
         self.write_yaml(path, config)
 
     def signed(
-        self, leaf: x509.Certificate, authority: x509.Certificate, private: ec.EllipticCurvePrivateKey
+        self, leaf: x509.Certificate, found: tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
     ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-        """A certificate for the same as ``leaf``, with a key of its own."""
+        """A certificate for the same as ``leaf``, with a key of its own. ``found``: the authority, and its key."""
+        authority, private = found
         own = ec.generate_private_key(ec.SECP256R1())
         ends = min(self.now + YEAR, authority.not_valid_after_utc)
         builder = x509.CertificateBuilder().subject_name(leaf.subject).issuer_name(authority.subject)
@@ -185,11 +194,9 @@ class Machine:
             one["cluster"]["certificate-authority-data"] = base64.b64encode(trusted.read_bytes()).decode()
         current, given = folder / CURRENT, self.order["kubelet"].encode()
         other = bool(given) and current.exists() and not same_authority(current.read_bytes(), given)
-        if yaml.safe_load(config.read_bytes()) == content and not other:
-            return
-        # before the files: whoever is killed between them and the kubelet's end comes here again
-        self.write(self.root / MARKER, b"")
         if other:
+            # before the files: whoever is killed between them and the kubelet's end comes here again
+            self.write(self.root / MARKER, b"")
             name = f"kubelet-client-{self.now:%Y-%m-%d-%H-%M-%S}.pem"
             self.write(folder / name, given)
             beside = folder / ".current.moyai"
@@ -197,6 +204,7 @@ class Machine:
             beside.symlink_to(f"/{KUBELET}/{name}" if self.root == Path("/") else name)
             beside.replace(current)
             sync(folder)
+        # for its next start: a kubelet that runs trusts the API by the certificate that the old authority has signed
         self.write_yaml(config, content)
 
     def end_kubelet(self) -> None:
@@ -207,14 +215,18 @@ class Machine:
 
     # ---- static pods
 
+    def pods(self) -> Iterator[tuple[Path, Any]]:
+        """Manifests of those that do not have the generation yet."""
+        for path in sorted((self.root / KUBERNETES / "manifests").glob("[!.]*.yaml")):
+            pod = yaml.safe_load(path.read_bytes())
+            known = pod["metadata"].get("annotations", {}).get(ANNOTATION)
+            if path.stem in self.order["pods"] and known != self.order["generation"]:
+                yield path, pod
+
     def manifests(self) -> None:
         """The kubelet makes a pod again whose manifest has changed."""
-        folder, generation = self.root / KUBERNETES / "manifests", self.order["generation"]
-        for path in sorted(folder.glob("[!.]*.yaml")):
-            if path.stem not in self.order["pods"]:
-                continue
-            pod = yaml.safe_load(path.read_bytes())
-            pod["metadata"].setdefault("annotations", {})[ANNOTATION] = generation
+        for path, pod in self.pods():
+            pod["metadata"].setdefault("annotations", {})[ANNOTATION] = self.order["generation"]
             for flag, value in self.order["flags"].get(path.stem, {}).items():
                 command = pod["spec"]["containers"][0]["command"]
                 command[:] = [*(word for word in command if not word.startswith(f"--{flag}=")), f"--{flag}={value}"]
@@ -270,7 +282,7 @@ def end_kubelet(processes: Path = Path("/proc")) -> None:
 def main() -> None:
     machine = Machine(Path(os.environ.get("MOYAI_ROOT", "/")), json.loads(sys.stdin.readline()), end=end_kubelet)
     machine.work()
-    print(json.dumps({"changed": machine.changed}), flush=True)
+    print(json.dumps(machine.answer()), flush=True)
     machine.end_kubelet()
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.model import Network
+from moyai.cloud.service_balancers import HasServiceBalancers
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, one_line
 from moyai.diagnose.doctor.facts import CloudSurvey, External, Unknown
@@ -49,6 +50,7 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
             now=clock.now(),
             needs_tags=kind.needs_tags,
             starts_by_script=kind.starts_by_script,
+            serves=isinstance(cloud, HasServiceBalancers),
             **answers,
         )
 

@@ -28,7 +28,8 @@ class External:
 
 @dataclass(frozen=True)
 class CloudSurvey:
-    """``now``: when the cloud was asked. ``needs_tags``, ``starts_by_script``: the kind's (``CloudKind``).
+    """``now``: when the cloud was asked. ``needs_tags``, ``starts_by_script``: the kind's (``CloudKind``). ``serves``:
+    whether the cloud makes load balancers for Services itself.
     ``volume_zones``, ``volume_types`` and ``providers`` are empty on a cloud without the capability. ``clock_ahead``: in
     seconds, None where the cloud does not report its time."""
 
@@ -36,6 +37,7 @@ class CloudSurvey:
     now: datetime
     needs_tags: bool
     starts_by_script: bool
+    serves: bool
     login: OwnIdentity | Unknown
     own_login: OwnLogin | Unknown
     services: tuple[CloudService, ...] | Unknown

@@ -54,7 +54,7 @@ def findings(facts: CloudSurvey) -> list[Finding]:
         *_told(
             "capabilities",
             facts.capabilities,
-            found=lambda offered: _capabilities(offered, needs_tags=facts.needs_tags, starts_by_script=facts.starts_by_script),
+            found=lambda offered: _capabilities(offered, facts),
         ),
         *_told("networks", facts.features, found=_features),
         *_told("external networks", facts.external, found=_external),
@@ -111,10 +111,12 @@ _INSTEAD: Mapping[Capability, tuple[Capability, str]] = {
 }
 
 
-def _capabilities(offered: frozenset[Capability], *, needs_tags: bool, starts_by_script: bool) -> Iterator[Finding]:
-    costs = _WITHOUT if needs_tags else {**_WITHOUT, Capability.TAGS: _OTHER_MARKS}
+def _capabilities(offered: frozenset[Capability], facts: CloudSurvey) -> Iterator[Finding]:
+    costs = _WITHOUT if facts.needs_tags else {**_WITHOUT, Capability.TAGS: _OTHER_MARKS}
     instead = {one: words for one, (other, words) in _INSTEAD.items() if other in offered}
-    if starts_by_script:
+    if facts.serves:
+        instead[Capability.LOAD_BALANCERS] = "it makes others for Services of type LoadBalancer"
+    if facts.starts_by_script:
         instead[Capability.METADATA] = "`up` sends machines their start over SSH"
     for capability, cost in costs.items():
         if capability in offered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from moyai.kube.objects.meta import Reference, part, reference, rows, text, text_map, texts
+from moyai.kube.objects.meta import Reference, part, reference, text
 from moyai.kube.resources import Json
 
 EGRESS_KIND = "EgressAddress"
@@ -48,36 +48,6 @@ def parse_egress_address(found: Json) -> EgressAddress:
         node=text(part(found, "status"), "node"),
         problem=problem,
     )
-
-
-@dataclass(frozen=True)
-class EgressPod:
-    """``address`` empty: it has none, or it has its node's."""
-
-    namespace: str
-    address: str
-
-
-def parse_egress_pod(found: Json) -> EgressPod:
-    spec, status = part(found, "spec"), part(found, "status")
-    seen = not spec.get("hostNetwork") and text(status, "phase") not in ("Succeeded", "Failed")
-    return EgressPod(text(part(found, "metadata"), "namespace"), text(status, "podIP") if seen else "")
-
-
-@dataclass(frozen=True)
-class ServicePods:
-    """Out of an EndpointSlice. ``service``: ``namespace/name``. ``addresses``: of pods, ready or not."""
-
-    service: str
-    addresses: frozenset[str]
-
-
-def parse_service_pods(found: Json) -> ServicePods:
-    meta = part(found, "metadata")
-    owner = text_map(meta, "labels").get("kubernetes.io/service-name", "")
-    pods = (one for one in rows(found, "endpoints") if text(part(one, "targetRef"), "kind") == "Pod")
-    addresses = frozenset(address for one in pods for address in texts(one, "addresses"))
-    return ServicePods(f"{text(meta, 'namespace')}/{owner}", addresses)
 
 
 @dataclass(frozen=True)

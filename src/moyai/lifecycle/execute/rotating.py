@@ -58,7 +58,7 @@ class Rotating:
                 rotation,
                 encryption=api_server.encryption(keys) if keys else "",
                 now=now,
-                renews=_renews() if changes else "",
+                renewal=_renews() if changes else "",
             )
         if changes and rotation.stage is not RotationStage.TRUST:
             given = pki.kubelet_certificate(self._authorities, step.node, now=self._context.clock.now())

@@ -57,6 +57,8 @@ def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
     announces = bool(cluster.spec.services.announce.ranges)
     for capability, what in _OPTIONAL.items():
         if capability not in observed.capabilities:
+            if capability is Capability.LOAD_BALANCERS and observed.account.serves:
+                continue
             if capability is Capability.LOAD_BALANCERS and announces:
                 what = "the nodes announce Services of type LoadBalancer"
             yield f"cloud {cluster.spec.cloud} has no {capability}: {what}"
