@@ -49,6 +49,13 @@ def test_cluster_and_pool_are_read_from_the_name_of_a_node(cluster: str, pool: s
         assert pool_of_node(other, "none") is None
 
 
+def test_the_machine_is_read_from_the_description_of_its_address() -> None:
+    for machine in ("demo-bastion", "demo-machine-x"):
+        assert keys.machine_of_address(keys.machine_address_description("abc", machine), "abc") == machine
+    assert keys.machine_of_address(keys.api_address_description("abc"), "abc") is None
+    assert keys.machine_of_address(keys.machine_address_description("abc", "demo-bastion"), "other") is None
+
+
 def test_a_unique_name_is_known_by_its_uid() -> None:
     for name in (keys.unique_name("demo", "abc"), keys.unique_name("demo", "abc", what="volumes")):
         assert keys.is_unique_name(name, "abc")

@@ -33,7 +33,7 @@ from moyai.spec.model import ClusterSpec
 
 
 def controller_manifests(facts: AddonFacts, *, revision: str = "") -> str:
-    """``revision``: with another one than before, the controllers read their configuration anew."""
+    """``revision``: with another one than before, the controllers read their configuration again."""
     spec, made, floating = facts.cluster.spec, facts.made, facts.choices.floating_network
     config = CcmConfig(
         _login(facts, keys.CONTROLLERS_CREDENTIAL),

@@ -2,7 +2,7 @@
 
 The folder is what machines have, those that run and those that are made meanwhile: ``machine_keys.py`` brings the first to it,
 user data the others. Always holds: the new key is on disk before anything trusts it; each call may come again after a kill at
-any place and comes to the same end, since it looks at what is there.
+any place and comes to the same end, since it looks at the files first.
 
 The new authority is also signed by the old one (``cross-ca.crt``). The API server shows that certificate behind its own, so
 that a program that has read the old authority and never reads it again still trusts the API.

@@ -35,7 +35,7 @@ class ManifestOptions:
     address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run.
     ``elected``: one copy of several works, which may become more or fewer while the cluster runs. ``provider_args``:
     ``cloud.factory.provider_args``. ``environment``: variables with which the controllers reach the cloud; they are in the
-    Secret. ``revision``: with another one than before, pods are made again and read their configuration anew.
+    Secret. ``revision``: with another one than before, pods are recreated and read their configuration again.
     """
 
     cluster_name: str

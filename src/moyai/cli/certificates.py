@@ -14,13 +14,12 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.cli.terminal import CLUSTER, OUTPUT, say, say_lines
 from moyai.core.paths import default_paths
 
 if TYPE_CHECKING:
     from moyai.plan.rotation import Rotated
 
-_WHICH = click.argument("cluster", required=False)
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 _YES = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
@@ -34,7 +33,7 @@ def certificates() -> None:
 
 
 @certificates.command(name="list")
-@_WHICH
+@CLUSTER
 @OUTPUT
 def list_certificates(cluster: str | None, output: str) -> None:
     """When each certificate of CLUSTER ends, and who renews it. Exit code 1 when one ends soon."""
@@ -57,7 +56,7 @@ def list_certificates(cluster: str | None, output: str) -> None:
 
 
 @certificates.command()
-@_WHICH
+@CLUSTER
 @_DRY_RUN
 @_YES
 @OUTPUT
@@ -72,7 +71,7 @@ def renew(cluster: str | None, dry_run: bool, *, yes: bool, output: str) -> None
 
 
 @certificates.command()
-@_WHICH
+@CLUSTER
 @_DRY_RUN
 @_YES
 @OUTPUT
@@ -87,7 +86,7 @@ def rotate_ca(cluster: str | None, dry_run: bool, *, yes: bool, output: str) -> 
 
 
 @certificates.command()
-@_WHICH
+@CLUSTER
 @_DRY_RUN
 @_YES
 @OUTPUT
@@ -102,7 +101,7 @@ def rotate_account_key(cluster: str | None, dry_run: bool, *, yes: bool, output:
 
 
 @certificates.command()
-@_WHICH
+@CLUSTER
 @_DRY_RUN
 @_YES
 @OUTPUT

@@ -11,9 +11,7 @@ from dataclasses import asdict
 
 import click
 
-from moyai.cli.terminal import OUTPUT, say
-
-_WHICH = click.argument("cluster", required=False)
+from moyai.cli.terminal import CLUSTER, OUTPUT, say
 
 
 @click.group()
@@ -22,7 +20,7 @@ def credentials() -> None:
 
 
 @credentials.command(name="list")
-@_WHICH
+@CLUSTER
 @OUTPUT
 def list_credentials(cluster: str | None, output: str) -> None:
     """The credentials of the cloud with which the parts inside CLUSTER log in. Exit code 1 when one ends soon."""
@@ -43,7 +41,7 @@ def list_credentials(cluster: str | None, output: str) -> None:
 
 
 @credentials.command()
-@_WHICH
+@CLUSTER
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @OUTPUT

@@ -1,7 +1,7 @@
 """The rounds of a command that brings a cluster to its spec: look, plan, carry out, until no machine is out of date.
 
-Always holds: each round looks anew, so that nothing is planned from what an earlier one has changed; where the cloud fails for
-a moment the next round comes by itself, within a bound.
+Always holds: each round begins with a look, so that nothing is planned from what an earlier one has changed; where the cloud
+fails for a moment the next round comes by itself, within a bound.
 """
 
 from __future__ import annotations

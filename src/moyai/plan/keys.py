@@ -128,6 +128,12 @@ def machine_address_description(uid: str, machine: str) -> str:
     return f"{cluster_tag(uid)} machine {machine}"
 
 
+def machine_of_address(description: str, uid: str) -> str | None:
+    """The machine that ``machine_address_description`` was given; None for a description that it did not make."""
+    begin = machine_address_description(uid, "")
+    return description.removeprefix(begin) if description.startswith(begin) else None
+
+
 def api_address_description(uid: str) -> str:
     """Description of the API's floating IP, which has no name in a cloud."""
     return f"{cluster_tag(uid)} api"

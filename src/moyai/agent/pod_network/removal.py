@@ -12,8 +12,6 @@ from moyai.plan.node_network import NodeNetwork, Uplink, difference
 from moyai.runtime.controllers import ControllerSetup, Part
 from moyai.runtime.reconciler import DONE, Result
 
-_ALL = "pod network"
-
 
 def pod_network_removal(namespace: str | None = None) -> ControllerSetup:
     """Until it has succeeded the process is not ready. ``namespace``: of the kernel's network, None: the process's own."""
@@ -30,5 +28,5 @@ def pod_network_removal(namespace: str | None = None) -> ControllerSetup:
         lacks = ""
         return DONE
 
-    part = Part("pod-network-removal", reconcile, watch=lambda queue: queue.add(_ALL))
+    part = Part("pod-network-removal", reconcile, watch=lambda queue: queue.add("removal"))
     return ControllerSetup(part, ready={"pod network": lambda: lacks})

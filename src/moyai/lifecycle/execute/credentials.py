@@ -18,12 +18,11 @@ from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import parse_deployment
 from moyai.kube.objects.meta import part
-from moyai.kube.resources import DEPLOYMENTS, SECRETS
+from moyai.kube.resources import DEPLOYMENTS, KUBE_SYSTEM, SECRETS
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.record_format import NEXT_NAMES, SECRET_NAMES
 from moyai.plan import steps as s
 
-_NAMESPACE = "kube-system"
 #: Of a Deployment's pods: the id of the credential that they have begun with.
 _ANNOTATION = "moyai.dev/credential"
 #: Seconds for pods that were made again; for kubelets to hear that a Secret has changed, which they watch.
@@ -69,24 +68,24 @@ class Crediting:
         api, record, coming = context.api(), context.require_record(), self._require(step.key)
         secret, deployment = self._objects(step.use)
         old = record.objects[step.key].id
-        data = part(api.get(SECRETS, secret, namespace=_NAMESPACE), "data")
+        data = part(api.get(SECRETS, secret, namespace=KUBE_SYSTEM), "data")
         texts = {name: base64.b64decode(str(value)).decode() for name, value in data.items()}
         if not any(one in text for text in texts.values() for one in (old, coming.id)):
             raise Terminal(
-                f"Secret {_NAMESPACE}/{secret} has neither the credential on record nor the new one: somebody has changed it",
+                f"Secret {KUBE_SYSTEM}/{secret} has neither the credential on record nor the new one: somebody has changed it",
                 hint=f"write id {coming.id} and its secret into its cloud.conf, or put the Secret back",
             )
         pairs = ((old, coming.id), (record.secret(SECRET_NAMES[step.key]), coming.secret))
         changed = {name: _replaced(text, pairs) for name, text in texts.items()}
         if changed != texts:
             body = {"data": {name: base64.b64encode(text.encode()).decode() for name, text in changed.items()}}
-            api.patch(SECRETS, secret, body=body, namespace=_NAMESPACE)
+            api.patch(SECRETS, secret, body=body, namespace=KUBE_SYSTEM)
             context.clock.sleep(_HEARD)
         template = {"metadata": {"annotations": {_ANNOTATION: coming.id}}}
-        api.patch(DEPLOYMENTS, deployment, body={"spec": {"template": template}}, namespace=_NAMESPACE)
+        api.patch(DEPLOYMENTS, deployment, body={"spec": {"template": template}}, namespace=KUBE_SYSTEM)
 
         def runs() -> NotYet | None:
-            found = parse_deployment(api.get(DEPLOYMENTS, deployment, namespace=_NAMESPACE))
+            found = parse_deployment(api.get(DEPLOYMENTS, deployment, namespace=KUBE_SYSTEM))
             return None if found.done else NotYet(f"{deployment} does not run with the new credential yet")
 
         until(runs, clock=context.clock, timeout=_TIMEOUT, pause=0.5, retry=Retriable, on_wait=progress.progress)

@@ -122,9 +122,7 @@ def _leaving(now: Situation) -> Iterator[s.Step]:
             again = (s.deleted(keys.server(name)) for name in names)
             yield s.Delete(key=keys.port(port.name), after=(*gone, *again), object_id=port.id)
     bastions = {machine.name for machine in now.machines if machine.entry.role == "bastion"}
-    described = {keys.machine_address_description(now.recorded.uid, name) for name in bastions}
-    begin = keys.machine_address_description(now.recorded.uid, "")
     for address in now.observed.floating_ips:
-        if owns(now.recorded.uid, address) and address.description.startswith(begin) and address.description not in described:
-            key = keys.machine_address(address.description.removeprefix(begin))
-            yield s.Delete(key=key, after=tuple(gone), object_id=address.id)
+        machine = keys.machine_of_address(address.description, now.recorded.uid)
+        if owns(now.recorded.uid, address) and machine is not None and machine not in bastions:
+            yield s.Delete(key=keys.machine_address(machine), after=tuple(gone), object_id=address.id)
