@@ -13,6 +13,7 @@ from moyai.cloud.nifcloud.nifcloud_limits import Terms
 from moyai.core.errors import Conflict, MoyaiError, Terminal, UsageError
 from moyai.core.ids import cluster_tag
 from moyai.lifecycle.record import Record
+from moyai.nifcloud_front.store.rows import LanRow
 from tests.fakes.nifcloud_front import SECRET
 from tests.unit.nifcloud_world import SPEC, Killed, NifcloudWorld
 
@@ -198,7 +199,7 @@ ZONES = {"east-11", "east-12", "east-13"}
 
 @pytest.fixture
 def spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NifcloudWorld:
-    return NifcloudWorld(tmp_path, monkeypatch, others=("east-12", "east-13"), bridge="10.77.0.0/16")
+    return NifcloudWorld(tmp_path, monkeypatch, others=("east-12", "east-13"), bridge="10.8.0.0/24")
 
 
 def permissions(group: dict[str, Any]) -> set[str]:
@@ -215,6 +216,8 @@ def test_a_cluster_over_three_zones_is_made_and_is_removed_without_a_trace(sprea
     assert {one.zone for one in machines if ":c-" in one.description} == ZONES
     assert {one.zone for one in machines if "nodes" in one.description} == ZONES
     assert zones_of(spread, "NiftyDescribePrivateLans", key="PrivateLanSet") == sorted(ZONES)
+    with spread.front.store.transaction() as tx:
+        assert len({one.cloud_id for one in tx.all(LanRow)}) == 1, "the bridge joins them"
     assert zones_of(spread, "DescribeSecurityGroups", key="SecurityGroupInfo") == sorted([*ZONES, *ZONES])
     (pair,) = spread.front.pairs(spread.cloud.kind.cloud_name(made.uid, "ha-entrance"))
     assert len(pair["Instances"]) == 3

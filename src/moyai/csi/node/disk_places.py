@@ -20,6 +20,11 @@ class DiskPlaces:
     def __init__(self, links: Links, folder: Path | None) -> None:
         self._links, self._folder = links, folder
 
+    @property
+    def kept(self) -> bool:
+        """Whether there is anything to keep: then the cloud may take a disk away only when the machine has let go of it."""
+        return self._folder is not None
+
     def links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
         return self._links(volume_id, device or self._kept(volume_id))
 

@@ -97,13 +97,14 @@ class NodeWork:
         self._mounter.clear(staging)
         self._mounts.unmount(staging)
         self._mounts.remove(_marker(staging))
-        if volume_id and (device := self._device(volume_id)):
+        if not (volume_id and self._places.kept):
+            return
+        if device := self._device(volume_id):
             number = self._devices.number(device)
             if any(one.device == number for one in self._mounts.all()):
                 raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is still mounted on this node")
             self._devices.let_go(device)
-        if volume_id:
-            self._places.forget(volume_id)
+        self._places.forget(volume_id)
 
     # ---- publish
 
