@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moyai.core.errors import Terminal
+from moyai.cli.main import run
+from moyai.cloud.capabilities import Cloud
+from moyai.core.errors import Terminal, UsageError
+from moyai.core.reading import Patience
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import status
 from moyai.lifecycle.clusters import open_api
@@ -201,3 +205,41 @@ def test_a_record_whose_spec_this_version_does_not_take_can_be_removed_and_keeps
     target, _ = teardown.target_of("quickstart", world.paths, cloud=world.cloud)
     assert target.volumes is None
     assert world.down().left == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"5", b"clusters: 5", b"clusters:\nusers:\n", b"\xff\xfe", b"[" * 20_000, b"{clusters: [{name: demo}]}", None],
+)
+def test_a_damaged_kubeconfig_is_one_line_and_keeps_no_cluster_from_going(
+    content: bytes | None, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    world.up()
+    file = world.paths.clusters / "quickstart" / "kubeconfig"
+    file.unlink()
+    # a pipe that nobody writes to would be waited for
+    os.mkfifo(file) if content is None else file.write_bytes(content)
+    monkeypatch.setenv("MOYAI_STATE_DIR", str(world.paths.state))
+    monkeypatch.setattr("moyai.core.reading.Patience", lambda: Patience(opened=0.01))
+    assert run(["kubeconfig", "quickstart", "--file", str(tmp_path / "mine")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("`moyai up` writes it again")
+    assert not (tmp_path / "mine").exists()
+
+    def connect(_: str) -> Cloud:
+        return world.cloud
+
+    monkeypatch.setattr("moyai.cli.cluster.connect", connect)
+    assert run(["down", "quickstart", "--yes"]) == 0
+    assert world.names() == []
+
+
+@pytest.mark.parametrize("lacks", ["network", "kubernetesVersion"])
+def test_a_record_whose_spec_lacks_a_part_is_one_line(lacks: str, world: World) -> None:
+    world.up()
+    file = world.paths.clusters / "quickstart" / "record.json"
+    data = json.loads(file.read_text())
+    del data["spec"]["spec"][lacks]
+    file.write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=rf"record: spec\.{lacks}: missing, should be there"):
+        world.up()

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from moyai.cli.display import reporter as display
 from moyai.cli.display import seconds
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import CLUSTER, OUTPUT, PATH, say, say_lines
-from moyai.core.errors import Terminal, UsageError
+from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.paths import Paths, default_paths, home_folder
 from moyai.core.printable import printable
 from moyai.core.progress import Reporter
@@ -114,7 +115,7 @@ def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite
     from moyai.lifecycle import kubeconfig
     from moyai.lifecycle.clusters import require_kubeconfig
 
-    text = require_kubeconfig(recorded(cluster)).read_text(encoding="utf-8")
+    text = kubeconfig.own_text(require_kubeconfig(recorded(cluster)))
     if not write and file is None:
         say(text, end="")
         return
@@ -182,7 +183,10 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
     if not yes and sys.stdin.isatty():
         click.confirm(printable(f"Delete cluster {target.name} ({target.uid}) and everything in it?"), abort=True, err=True)
     file = record.folder / "kubeconfig" if record else None
-    entries = file.read_text(encoding="utf-8") if file and file.exists() else ""
+    entries = ""
+    # a damaged one keeps no cluster from going
+    with suppress(MoyaiError):
+        entries = kubeconfig.own_text(file) if file and file.exists() else ""
     with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
         report = teardown.down(target, record, cloud=cloud, paths=paths, reporter=progress)
     if not report.left and entries:

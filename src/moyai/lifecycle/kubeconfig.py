@@ -11,20 +11,37 @@ from pathlib import Path
 from typing import Any, cast
 
 from moyai.core import yamltext
-from moyai.core.errors import UsageError
+from moyai.core.errors import Terminal, UsageError
+from moyai.core.reading import read_text
 from moyai.core.user_files import editing
 from moyai.core.yamlread import YamlError, read_one
 
 _SECTIONS = ("clusters", "users", "contexts")
+_LIMIT = 1 << 20
+_AGAIN = "`moyai up` writes it again"
+
+
+def own_text(file: Path) -> str:
+    """A cluster's own kubeconfig. Raises Terminal for one that is damaged."""
+    try:
+        text = read_text(file, limit=_LIMIT, should="a kubeconfig")
+        found = _parsed(text, file)
+    except UsageError as error:
+        raise Terminal(str(error), hint=_AGAIN) from None
+    if found is None:
+        raise Terminal(f"{file} is empty", hint=_AGAIN)
+    return text
 
 
 def merge_kubeconfig(text: str, file: Path, *, overwrite: bool = False) -> str:
     """Put the cluster into the user's kubeconfig, and make it the current one; returns the context's name.
 
     Raises UsageError, and changes nothing, for a file that is no kubeconfig and, without ``overwrite``, for entries of the same
-    names that lead to another cluster.
+    names that lead to another cluster; Terminal for a text that is damaged.
     """
     new = cast("dict[str, Any]", read_one(text))
+    if not all(_names(new.get(section)) for section in _SECTIONS) or not new.get("current-context"):
+        raise Terminal("the cluster's kubeconfig is damaged: it names no cluster, user or context", hint=_AGAIN)
     with editing(file) as opened:
         merged = _parsed(opened.read(), file) or {"apiVersion": "v1", "kind": "Config"}
         if not overwrite:

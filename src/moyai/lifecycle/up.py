@@ -159,11 +159,12 @@ def rounds_of(cloud: Cloud, paths: Paths, *, reporter: Reporter, clock: Clock, d
 
 def _carried_on(cluster: Cluster, record: Record) -> Cluster:
     """The spec of a cluster that exists, with the version of Kubernetes that it has. UsageError where it names another one."""
+    kept = carried_on(cluster, record.spec)
     asked, has, upgrade = cluster.spec.kubernetes_version, record.spec["spec"]["kubernetesVersion"], record.upgrade
     known = {has, *((upgrade.begin, upgrade.target) if upgrade and upgrade.moves else ())}
     if "kubernetes_version" in cluster.spec.model_fields_set:
         refuse_version(asked, sorted(known, key=version_numbers), back=upgrade is not None and asked == upgrade.begin)
-    return carried_on(cluster, record.spec).with_version(has)
+    return kept.with_version(has)
 
 
 def _kept_version(spec: Mapping[str, Any], record: Record) -> dict[str, Any]:

@@ -237,7 +237,10 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
 def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
     """The spec of a cluster that exists: what it leaves out of ``security``, ``network.policy`` and ``kubernetesVersion``, and
     what it leaves to moyai (``network.mode``, ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster
-    has."""
+    has. Raises UsageError for one that moyai has not dumped."""
+    for name in ("network", "kubernetesVersion"):
+        if name not in before["spec"]:
+            raise UsageError(f"record: spec.{name}: missing, should be there")
     security = kept(cluster.spec.security, before["spec"].get("security", {}))
     network = cluster.spec.network
     had = before["spec"]["network"]
