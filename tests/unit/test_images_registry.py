@@ -198,7 +198,7 @@ def test_a_refusal_says_the_registrys_own_words(
 
 def test_an_answer_of_another_program_is_told(server: StrictRegistry) -> None:
     server.failing = (200, b"<html>")
-    with pytest.raises(Terminal, match="none of a registry"):
+    with pytest.raises(Terminal, match="the answer does not come from a registry"):
         Registry(server.url).list()
 
 

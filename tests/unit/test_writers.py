@@ -57,6 +57,8 @@ KNOWN: dict[str, str] = {
     "core.files:write_private": HELPER,
     "core.files:writing_private": HELPER,
     "core.locks:file_lock": LOCK,
+    "csi.node.disks:BusDevices.find": KERNEL,
+    "csi.node.disks:BusDevices.let_go": KERNEL,
     "csi.node.disks:LinuxDevices.rescan": KERNEL,
     "csi.node.disks:LinuxMounts.make_file": MARKER,
     "images.containerd_store:import_images": ASIDE,

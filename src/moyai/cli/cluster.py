@@ -373,16 +373,11 @@ def _print_status(found: ClusterStatus) -> None:
         print_table(
             ("BACKUPS IN", "EVERY", "LAST", "REHEARSED"), [(one.to or "-", one.every, one.last or "-", one.rehearsed or "-")]
         )
-    if found.problems or found.notes or found.upgrade or found.rotation:
-        say()
-    if found.upgrade:
-        say(f"upgrade: {found.upgrade.text}")
-    if found.rotation:
-        say(f"note: {found.rotation.text}")
-    for note in found.notes:
-        say(f"note: {note}")
-    for problem in found.problems:
-        say(f"! {problem}")
+    lines = [f"upgrade: {found.upgrade.text}"] if found.upgrade else []
+    notes = [found.rotation.text, *found.notes] if found.rotation else found.notes
+    lines += [*(f"note: {note}" for note in notes), *(f"! {problem}" for problem in found.problems)]
+    if lines:
+        say("\n" + "\n".join(lines))
 
 
 def print_credentials(found: Iterable[CredentialStatus]) -> None:

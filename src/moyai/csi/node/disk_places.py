@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from moyai.core.files import write_private
+
 #: Volume's id and the place that the cloud told, empty for none → paths in /dev, the likeliest first.
 Links = Callable[[str, str], tuple[str, ...]]
 
@@ -31,9 +33,7 @@ class DiskPlaces:
     def keep(self, volume_id: str, device: str) -> None:
         if self._folder and device and not self._links(volume_id, ""):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            beside = self._file(self._folder, volume_id).with_suffix(".new")
-            beside.write_text(device, encoding="utf-8")
-            beside.replace(self._file(self._folder, volume_id))
+            write_private(self._file(self._folder, volume_id), device)
 
     def forget(self, volume_id: str) -> None:
         if self._folder:

@@ -100,7 +100,7 @@ class Removing:
         self._forget(step)
 
     def _balancer(self, identity: str) -> None:
-        """One of Octavia's kind, or one that the cloud made for a Service itself; this call returns when it is gone."""
+        """A load balancer that a controller made, or one that the cloud made for a Service itself; returns when it is gone."""
         if isinstance(self._cloud, HasServiceBalancers):
             self._cloud.service_balancers.remove_balancer(identity)
         else:
