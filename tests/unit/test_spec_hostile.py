@@ -120,7 +120,7 @@ def test_ranges_that_carry_no_packets(field: str, cidr: str, special: str) -> No
         ("access: {apiCIDRs: [10.0.0.0/8, 10.0.0.0/255.0.0.0]}", ": spec.access.apiCIDRs[1]: '10.0.0.0/255.0.0.0', should be another range: it is in the list already"),
         ("loadBalancer: {provider: \"a\\nb\"}", ": spec.loadBalancer.provider: 'a\\nb', should be a name of at most 255 characters, none of them a control character"),
         (f"loadBalancer: {{provider: {'x' * 60000}}}", f": spec.loadBalancer.provider: '{'x' * 56}…, should be a name of at most 255 characters, none of them a control character"),
-        ('"a\\e[2J\\u202e\\n": 1', ": spec.a\\x1b[2J\\u202e\\n: unknown field, should be one of cloud, kubernetesVersion, image, controlPlane, nodePools, network, loadBalancer, access, services, volumes, security"),
+        ('"a\\e[2J\\u202e\\n": 1', ": spec.a\\x1b[2J\\u202e\\n: unknown field, should be one of cloud, kubernetesVersion, image, controlPlane, nodePools, network, loadBalancer, access, services, volumes, security, backup"),
         ("volumes: !!bool zz", ":1:17: zz with tag !!bool, should be without the tag"),
         ("nodePools: [{replicas: 010}]", ":1:31: 010 begins with 0 and can be read to base 8 or 10, should be without the 0, or text in quotes"),
         ("nodePools: [{replicas: 1:30}]", ": spec.nodePools[0].replicas: '1:30', should be a whole number"),
