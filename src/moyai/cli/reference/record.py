@@ -34,6 +34,7 @@ file is therefore always complete.
 | `id_ed25519` | the private SSH key for all nodes |
 | `known_hosts` | the SSH host keys that `moyai ssh` has seen |
 | `pause` | a request to pause the upgrade that is under way |
+| `mode-change.json` | where a change of the pod network's mode stands, from its begin to its end |
 | `restore/` | during a restore: the backup's snapshot of etcd, and the data that are made from it |
 
 The file `~/.local/state/moyai/clusters/.<name>.lock`, outside the folder, is the lock. While a process holds it,
