@@ -28,9 +28,10 @@ refused. A wrong value is one line on standard error, exit code 2, and nothing i
     cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
 
 What may change while the cluster exists: `nodePools`, `image`, the number, zones and flavor of control planes, `access`,
-`volumes.reclaimPolicy`, `network.maxRoutes`, `network.policy`, and of `security` what kubelets have (`seccompDefault`,
-`podPidsLimit`, `protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`). Image, flavors, zones, labels, taints
-and what kubelets have belong to a machine from its start: `up` replaces machines that were made with something else, as
+`volumes.reclaimPolicy`, `network.maxRoutes`, `network.policy`, `network.bgp`, `networks`, `machines`, and of `security` what
+kubelets have (`seccompDefault`, `podPidsLimit`, `protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`). `moyai
+net migrate` changes `network.mode`. Image, flavors, zones, labels, taints and what kubelets have belong to a machine from its
+start: `up` replaces machines that were made with something else, as
 [Change the machines of a cluster](../how-to/upgrade.md) describes. Everything else is built into addresses, certificates and
 nodes, and a changed value is refused.
 

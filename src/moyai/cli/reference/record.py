@@ -38,6 +38,7 @@ file is therefore always complete.
 | `machines/` | of each node, on such a cloud: its metadata, its public address, and its start until it has run it |
 | `known_hosts` | the SSH host keys that `moyai ssh` has seen |
 | `pause` | a request to pause the upgrade that is under way |
+| `mode-change.json` | where a change of the pod network's mode stands, from its begin to its end |
 | `restore/` | during a restore: the backup's snapshot of etcd, and the data that are made from it |
 
 The file `~/.local/state/moyai/clusters/.<name>.lock`, outside the folder, is the lock. While a process holds it,

@@ -1,0 +1,115 @@
+"""An egress address on a real cluster: the router sees it from pods of both workers, and another worker takes it over."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from moyai.cloud.openstack import connect
+from moyai.images import references
+from tests.cloud.server_site import Site
+from tests.e2e.disks import until
+from tests.e2e.test_announced import Announced
+
+pytestmark = pytest.mark.long
+
+EGRESS, PORT = "10.8.0.97", 7007
+#: In the router: says to each caller with which address it is seen.
+SERVER = """
+import socket
+listening = socket.create_server(("", PORT))
+while True:
+    connection, caller = listening.accept()
+    connection.sendall(caller[0].encode())
+    connection.close()
+"""
+CALLER = """
+import socket, time
+while True:
+    try:
+        connection = socket.create_connection(("ADDRESS", PORT), 2)
+        print(connection.recv(99).decode(), flush=True)
+        connection.close()
+    except OSError:
+        print("nothing", flush=True)
+    time.sleep(0.3)
+"""
+
+
+class Leaving(Announced):
+    def external(self) -> str:
+        """The router's own address outside."""
+        lines = self.in_router("ip", "-4", "-o", "address").splitlines()
+        return next(line.split()[3].partition("/")[0] for line in lines if " qg-" in line)
+
+    @contextmanager
+    def listening(self) -> Generator[None]:
+        router = next(one for one in self.provider.routers.routers() if one.name.startswith(f"{self.name}-"))
+        words = [one for one in Site(self.cloud, None, None).inside if one != "-p"]
+        code = SERVER.replace("PORT", str(PORT))
+        started = subprocess.Popen([*words, "ip", "netns", "exec", f"qrouter-{router.id}", "python3", "-c", code])
+        try:
+            yield
+        finally:
+            started.terminate()
+            started.wait(10)
+
+    def caller(self, name: str, namespace: str, *, node: str) -> None:
+        code = CALLER.replace("ADDRESS", self.external()).replace("PORT", str(PORT))
+        container = {"name": "a", "image": references.MOYAI, "command": ["python3", "-u", "-c", code]}
+        spec = {"nodeName": f"{self.name}-{node}", "containers": [container]}
+        meta = {"name": name, "namespace": namespace}
+        self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+
+    def seen(self, name: str, namespace: str) -> str:
+        """With which address the pod was seen last."""
+        return self.kubectl("-n", namespace, "logs", name, "--tail=1").strip()
+
+    @property
+    def egress_owner(self) -> str:
+        return self.kubectl("-n", "shop", "get", "egress", "shop", "-o", "jsonpath={.status.node}")
+
+
+@pytest.fixture(scope="module")
+def leaving(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Leaving]:
+    made = Leaving(tmp_path_factory.mktemp("egress"), cloud_name)
+    try:
+        made.up()
+        with made.listening():
+            yield made
+    finally:
+        if made.objects():
+            report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
+            assert report["left"] == 0
+    assert not made.objects()
+
+
+def test_pods_of_the_namespace_are_seen_with_its_address_and_a_silent_death_moves_it(leaving: Leaving) -> None:
+    leaving.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    address = {"apiVersion": "moyai.dev/v1alpha1", "kind": "EgressAddress", "spec": {"address": EGRESS}}
+    leaving.apply({**address, "metadata": {"name": "shop", "namespace": "shop"}})
+    for number in (0, 1):
+        leaving.caller(f"caller-{number}", "shop", node=f"workers-{number}")
+    leaving.caller("other", "default", node="workers-0")
+    until("the pods to be seen", lambda: {leaving.seen(f"caller-{n}", "shop") for n in (0, 1)} == {EGRESS}, within=60)
+    assert leaving.seen("other", "default") not in (EGRESS, "nothing", "")
+    owner = leaving.egress_owner
+    other = next(n for n in (0, 1) if not owner.endswith(f"workers-{n}"))
+    victim = next(one for one in connect(leaving.cloud).machines.servers() if one.name == owner)
+    openstack = ("openstack", "--os-cloud", leaving.cloud, "server")
+    leaving.moyai(*openstack, "pause", victim.id)
+    try:
+        until("another owner", lambda: leaving.egress_owner not in ("", owner), within=20)
+        until("the pod to be seen again", lambda: leaving.seen(f"caller-{other}", "shop") == EGRESS, within=10)
+    finally:
+        leaving.moyai(*openstack, "unpause", victim.id)
+    until("one node alone to have the address", lambda: owners(leaving) == 1, within=20)
+
+
+def owners(leaving: Leaving) -> int:
+    shown = (leaving.moyai("ssh", f"workers-{n}", "ip", "-4", "-o", "address", "show", "dev", "eth0").stdout for n in (0, 1))
+    return sum(EGRESS in one for one in shown)
