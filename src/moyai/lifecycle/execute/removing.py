@@ -100,7 +100,7 @@ class Removing:
         self._forget(step)
 
     def _balancer(self, identity: str) -> None:
-        """A tree of ``cloud.load_balancers``, or one that the cloud made for a Service itself, of which the call returns when it
+        """A tree of ``cloud.load_balancers``, or one that the cloud made for a Service itself: that call returns when it
         is gone."""
         if isinstance(self._cloud, HasServiceBalancers):
             self._cloud.service_balancers.remove_balancer(identity)
