@@ -117,7 +117,9 @@ class EntranceEndpoint:
         servers = {name: server.id for name, server in now.existing.servers.items() if name in self.nodes and now.lives(name)}
         if found is None or len(servers) < len(self.nodes) or found.server_ids != frozenset(servers.values()):
             made = (s.created(keys.server(name)) for name in self.nodes)
-            yield s.LeadEntrance(key=keys.ENTRANCE, after=(s.created(keys.ENTRANCE), *made), nodes=self.nodes)
+            # a cloud may leave out a machine that does not run yet
+            after = (s.created(keys.ENTRANCE), *made, s.reached(s.MACHINES))
+            yield s.LeadEntrance(key=keys.ENTRANCE, after=after, nodes=self.nodes)
         yield from _kubeconfig(now, found.address if found else "", made=s.created(keys.ENTRANCE))
 
     def known_by(self) -> tuple[s.StepId, ...]:
