@@ -61,6 +61,8 @@ def opened(data: bytes, opener: Opener = OPENER) -> bytes:
     piece=st.integers(1, 2000),
 )
 def test_what_is_written_is_read_in_pieces_of_any_size(files: dict[str, bytes], piece: int) -> None:
+    # a name is a file's or a folder's
+    files = {name: content for name, content in files.items() if not any(one.startswith(f"{name}/") for one in files)}
     found, content = unpacked(packed(files), piece)
     assert content == files
     assert found.entries == tuple(

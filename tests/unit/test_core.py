@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import stat
 import threading
 from collections.abc import Mapping
@@ -12,14 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moyai.core import graph
 from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
-from moyai.core.graph import Task, run_graph
+from moyai.core.graph import Task, TaskFunction, run_graph
 from moyai.core.ids import cluster_tag, is_dns_label, new_uid
 from moyai.core.locks import file_lock
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Progress, Reporter
 from moyai.core.truth import truth
+from moyai.core.waiting import Stopped
 from tests.fakes.clock import FakeClock
 
 
@@ -125,6 +128,24 @@ def test_after_a_failure_nothing_new_starts_and_the_first_error_is_raised() -> N
     with pytest.raises(Terminal, match="no"):
         run_graph([Task("a", fail), _task("b", order, "a")], Reporter())
     assert order == []
+
+
+def test_the_cause_is_raised_and_not_that_another_task_stopped_waiting_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the two the pool names first."""
+
+    def ended(running: Mapping[Any, Any], *, return_when: str) -> tuple[list[Any], set[Any]]:
+        done, left = concurrent.futures.wait(running)
+        return sorted(done, key=lambda one: not isinstance(one.exception(), Stopped)), left
+
+    def fail(error: Exception) -> TaskFunction:
+        def run(results: Mapping[str, Any], step: Progress) -> None:
+            raise error
+
+        return run
+
+    monkeypatch.setattr(graph, "wait", ended)
+    with pytest.raises(Terminal, match="the cause"):
+        run_graph([Task("a", fail(Terminal("the cause"))), Task("b", fail(Stopped("stopped waiting")))], Reporter())
 
 
 def test_a_task_that_needs_an_unknown_task_is_refused() -> None:

@@ -1,7 +1,8 @@
 """Run tasks side by side, each as soon as what it needs is done.
 
 A task runs at most once and only after every task it names in ``after`` succeeded. When one fails, nothing new starts,
-what is running is waited for, and the first error is raised. Results are handed to later tasks by key. Which tasks are ready is
+what is running is waited for, and the first error is raised: that of a task that failed by itself, not that of one that
+stopped waiting because of it. Results are handed to later tasks by key. Which tasks are ready is
 graphlib's to say.
 """
 
@@ -15,6 +16,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from moyai.core.progress import Progress, Reporter
+from moyai.core.waiting import Stopped
 
 #: What a task gets: the results of all finished tasks by key, and its own step to report progress to.
 TaskFunction = Callable[[Mapping[Any, Any], Progress], Any]
@@ -66,7 +68,8 @@ def run_graph(tasks: Iterable[Task], reporter: Reporter, *, workers: int = 8) ->
                 try:
                     results[key] = future.result()
                 except BaseException as caught:
-                    error = error or caught
+                    if error is None or (isinstance(error, Stopped) and not isinstance(caught, Stopped)):
+                        error = caught
                 else:
                     sorter.done(key)
     if error is not None:
