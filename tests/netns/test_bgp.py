@@ -255,8 +255,9 @@ async def test_what_frr_knows_is_seen_from_outside(four: list[Machine], root: Pa
         await world.until(lambda: len(ip(one.net, "route show proto bgp").splitlines()) == 3)
         await world.settled()
         # a session may stand a moment before its BFD does
-        await world.until(lambda: {each.bfd for each in read_bgp(place(root, one)).sessions} == {"up"})
-        seen = await asyncio.to_thread(read_bgp, place(root, one))
+        async with asyncio.timeout(30):
+            while {each.bfd for each in (seen := await asyncio.to_thread(read_bgp, place(root, one))).sessions} != {"up"}:
+                await asyncio.sleep(0.1)
         assert {(each.about, each.asn, each.state) for each in seen.sessions} == {
             ("node n2", CLUSTER_AS, "Established"),
             ("node n3", CLUSTER_AS, "Established"),
