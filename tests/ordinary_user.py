@@ -20,9 +20,13 @@ from moyai.localcloud.env import uv_program
 ROOT = Path(__file__).parents[1]
 #: Nobody's on a stock Debian.
 USER = 64999
-#: A shell's words, in a mount namespace of their own: the host's Go is out of sight, whatever it has.
-WITHOUT_GO = """
+#: A shell's words, in a mount namespace of their own: the host's Go is out of sight, whatever it has, and the user is one whom
+#: the host knows, as OpenSSH's client asks for.
+WITHOUT_GO = f"""
 PATH=/usr/bin:/bin
+mount -t tmpfs tmpfs /mnt || exit 99
+{{ cat /etc/passwd; echo "ordinary:x:{USER}:{USER}::$HOME:/bin/sh"; }} >/mnt/passwd
+mount --bind /mnt/passwd /etc/passwd || exit 99
 for folder in /usr/local/go /usr/lib/go /usr/lib/go-*; do [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder" || exit 99; done
 exec env PATH="$MOYAI_TEST_PATH" /usr/bin/"$0" "$@"
 """
