@@ -186,7 +186,7 @@ async def test_another_node_takes_over_when_the_owner_dies_silently_and_never_tw
         # the agent hangs: its tasks stand still, and nothing is handed back
         stop, task = world.stops.pop(owner.name)
         agent = world.agents[owner.name]
-        for elector in agent._electors.values():  # pyright: ignore[reportPrivateUsage]
+        for elector in agent._electors.all:  # pyright: ignore[reportPrivateUsage]
             assert elector._task is not None  # pyright: ignore[reportPrivateUsage]
             elector._task.cancel()  # pyright: ignore[reportPrivateUsage]
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""One address that this node competes for: the Lease, and the answers while the Lease holds.
+"""Addresses that this node competes for: the Lease of each, and the answers while the Lease holds.
 
 Always holds: an address is answered for only as long as no other node can have its Lease, by this node's own clock; the Lease
 is handed back on a regular end, after the last answer.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from moyai.core.clock import Clock
@@ -110,3 +110,39 @@ class AddressElector:
             times=self._times,
             clock=self._clock,
         )
+
+
+class AddressElectors:
+    """The electors of all addresses that a node competes for. ``make``: one that has not started."""
+
+    def __init__(self, make: Callable[[str], AddressElector]) -> None:
+        self._make = make
+        self._electors: dict[str, AddressElector] = {}
+
+    @property
+    def all(self) -> tuple[AddressElector, ...]:
+        return tuple(self._electors.values())
+
+    @property
+    def owned(self) -> frozenset[str]:
+        """Addresses that this node answers for at this moment."""
+        return frozenset(address for address, one in self._electors.items() if one.owner)
+
+    def owns(self, address: str) -> bool:
+        elector = self._electors.get(address)
+        return elector is not None and elector.owner
+
+    def compete(self, wanted: Collection[str]) -> None:
+        """Start what is wanted and does not run."""
+        for address in wanted:
+            if address not in self._electors:
+                self._electors[address] = self._make(address)
+                self._electors[address].start()
+
+    def leave(self, wanted: Collection[str]) -> tuple[AddressElector, ...]:
+        """Forget all but ``wanted``. What is returned has yet to be stopped: its Lease is handed back with that."""
+        return tuple(self._electors.pop(address) for address in list(self._electors) if address not in wanted)
+
+
+async def stop_all(electors: Collection[AddressElector]) -> None:
+    await asyncio.gather(*(one.stop() for one in electors))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moyai.agent.address_elector import AddressElector, LeaseCallbacks
+from moyai.agent.address_elector import AddressElector, AddressElectors, LeaseCallbacks, stop_all
 from moyai.agent.announce_caches import AnnounceCaches, is_announced
 from moyai.agent.service_statuses import ServiceStatuses
 from moyai.core.clock import Clock
@@ -83,7 +83,7 @@ class AnnounceController:
         )
         #: The interface of the node's own address, empty where there is none.
         self._own = ""
-        self._electors: dict[str, AddressElector] = {}
+        self._electors = AddressElectors(self._elector)
         self._wanted: dict[str, AnnouncedAddress] = {}
         self._responders: dict[str, arp.ArpResponder] = {}
         #: Address → when it was last defended.
@@ -98,7 +98,7 @@ class AnnounceController:
     @property
     def owned(self) -> frozenset[str]:
         """Addresses that this node answers for at this moment."""
-        return frozenset(address for address, one in self._electors.items() if one.owner)
+        return self._electors.owned
 
     async def reconcile(self, _key: str) -> Result:
         """Raises Retriable where an interface cannot be listened on, or the API does not take a status."""
@@ -106,17 +106,14 @@ class AnnounceController:
         competing = to_announce(self._node, self._situation())
         # an owner that cannot answer would keep the address from those that can
         self._wanted = {address: one for address, one in competing.items() if self._reachable(one)}
-        gone = [self._electors.pop(address) for address in list(self._electors) if address not in self._wanted]
+        gone = self._electors.leave(self._wanted)
         if gone:
             # the next owner writes its status when it has the Lease: never before this node's is gone
             with contextlib.suppress(MoyaiError):
                 await self._statuses.sync(self._announced())
-            await asyncio.gather(*(one.stop() for one in gone))
+            await stop_all(gone)
         failed = self._listen()
-        for address in self._wanted:
-            if address not in self._electors:
-                self._electors[address] = self._elector(address)
-                self._electors[address].start()
+        self._electors.compete(self._wanted)
         await self._statuses.sync(self._announced())
         if failed:
             raise Retriable(f"addresses cannot be announced on {failed}")
@@ -127,12 +124,11 @@ class AnnounceController:
         try:
             await asyncio.Event().wait()
         finally:
-            electors = list(self._electors.values())
-            self._electors.clear()
+            electors = self._electors.leave(())
             with contextlib.suppress(MoyaiError, TimeoutError):
                 async with asyncio.timeout(_FAREWELL):
                     await self._statuses.sync({})
-            await asyncio.gather(*(one.stop() for one in electors))
+            await stop_all(electors)
             for name in list(self._responders):
                 self._close(name)
 
@@ -191,8 +187,7 @@ class AnnounceController:
     # --- interfaces ---------------------------------------------------------------------------------------------------
 
     def _answers(self, address: str, interface: str) -> bool:
-        elector = self._electors.get(address)
-        return elector is not None and elector.owner and interface in self._interfaces(address)
+        return self._electors.owns(address) and interface in self._interfaces(address)
 
     def _interfaces(self, address: str) -> tuple[str, ...]:
         wanted = self._wanted.get(address)

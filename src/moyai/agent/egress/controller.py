@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from moyai.agent.address_elector import AddressElector, LeaseCallbacks
+from moyai.agent.address_elector import AddressElector, AddressElectors, LeaseCallbacks, stop_all
 from moyai.agent.pod_cache import pod_cache
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable
@@ -103,7 +103,7 @@ class EgressController:
         self._ranges, self._inside, self._tunnel = ranges, inside, tunnel
         self._kernel: EgressKernel = kernel or ThisNode()
         self._key = OneKey("egress", relevant=_relevant)
-        self._electors: dict[str, AddressElector] = {}
+        self._electors = AddressElectors(self._elector)
         self._plan = EgressPlan((), frozenset(), {})
         self._applied = ""
         self._said: dict[str, str] = {}
@@ -127,20 +127,17 @@ class EgressController:
     @property
     def owned(self) -> frozenset[str]:
         """Addresses that this node has at this moment."""
-        return frozenset(address for address, one in self._electors.items() if one.owner)
+        return self._electors.owned
 
     async def reconcile(self, _key: str) -> Result:
         """Raises Retriable where the kernel refuses."""
         self._plan = plan_egress(self._world())
-        gone = [self._electors.pop(address) for address in list(self._electors) if address not in self._plan.compete]
+        gone = self._electors.leave(self._plan.compete)
         if gone:
             # off the interface before another node may have it
             await asyncio.to_thread(self._keep, self.owned)
-            await asyncio.gather(*(one.stop() for one in gone))
-        for address in self._plan.compete:
-            if address not in self._electors:
-                self._electors[address] = self._elector(address)
-                self._electors[address].start()
+            await stop_all(gone)
+        self._electors.compete(self._plan.compete)
         try:
             await asyncio.to_thread(self._bring_about, self._plan.flows)
         except (OSError, NftError) as error:
@@ -156,13 +153,12 @@ class EgressController:
                 await self._refresh()
                 await asyncio.sleep(_REFRESH)
         finally:
-            electors = list(self._electors.values())
-            self._electors.clear()
+            electors = self._electors.leave(())
             await asyncio.to_thread(self._keep, frozenset[str]())
-            await asyncio.gather(*(one.stop() for one in electors))
+            await stop_all(electors)
 
     async def _refresh(self) -> None:
-        if not self._electors:
+        if not self._electors.all:
             return
         try:
             await asyncio.to_thread(self._keep, self.owned)
