@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,17 @@ class Cluster:
         found.update(f"key {name}" for name in cloud.machines.keypairs() if name.startswith(f"{self.name}-"))
         found.update(f"credential {one.name}" for one in cloud.credentials.credentials(name_prefix=f"{self.name}-"))
         return found
+
+    @contextlib.contextmanager
+    def removed_at_end(self) -> Generator[None]:
+        """Whatever happens within, `moyai down` takes what there is of the cluster then, and nothing of it stays."""
+        try:
+            yield
+        finally:
+            if self.objects():
+                report = json.loads(self.moyai("down", self.name, "--yes", "--output", "json").stdout)
+                assert report["left"] == 0
+        assert not self.objects()
 
     def floating_ips(self, uid: str) -> list[str]:
         return [fip.address for fip in connect(self.cloud).addresses.floating_ips(tag=cluster_tag(uid))]

@@ -71,13 +71,8 @@ print(found)
 @contextmanager
 def cluster_with(cloud: str, folder: Path, **network: Any) -> Generator[Cluster]:
     made = Cluster(folder, cloud, network=network)
-    try:
+    with made.removed_at_end():
         yield made
-    finally:
-        if made.objects():
-            report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
-            assert report["left"] == 0
-    assert not made.objects()
 
 
 def restarts(cluster: Cluster) -> int:
