@@ -8,7 +8,7 @@ up: setup
 setup:
 	@./scripts/setup
 
-# Three minutes: style, types, layers, unit tests; types and tests beside each other, as each keeps one core busy.
+# Two minutes: style, types, layers, unit tests; types and tests beside each other, as each keeps one core busy.
 check:
 	@$(MAKE) --no-print-directory -j2 --output-sync=target style types unit
 
