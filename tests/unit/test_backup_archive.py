@@ -56,6 +56,7 @@ def opened(data: bytes, opener: Opener = OPENER) -> bytes:
 # ---- the archive
 
 
+@pytest.mark.exhaustive
 @given(
     files=st.dictionaries(st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8})?", fullmatch=True), st.binary(max_size=1200), max_size=5),
     piece=st.integers(1, 2000),

@@ -38,6 +38,7 @@ async def test_a_kill_after_any_change_gives_no_address_twice_and_no_service_a_s
         assert world.rules() == [("tcp", 80, "0.0.0.0/0")]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("steps", range(1, 12))
 async def test_a_kill_after_any_change_while_services_go_leaves_nothing(steps: int) -> None:
     world = world_of_three()

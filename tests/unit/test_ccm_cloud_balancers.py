@@ -208,6 +208,7 @@ async def life(at: int) -> bool:
     return bool(refused)
 
 
+@pytest.mark.exhaustive
 async def test_a_refused_change_at_any_place_leaves_nothing_behind() -> None:
     at = 1
     while await life(at):

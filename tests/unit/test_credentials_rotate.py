@@ -92,6 +92,7 @@ def test_a_login_that_makes_no_credentials_changes_nothing(world: RotationWorld,
     assert world.record().rotation is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_step_it_goes_on(after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "WORKERS", 1)
@@ -116,6 +117,7 @@ def test_killed_at_any_step_it_goes_on(after: bool, tmp_path: Path, monkeypatch:
     assert number > 5
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_change_of_the_cloud_it_goes_on(after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a credential was made and its secret did not come."""

@@ -214,6 +214,7 @@ def test_a_cloud_that_checks_sources_carries_vxlan_alone(world: MovingWorld) -> 
         world.migrate("routes")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("begin", "target"), [("host-gw", "vxlan"), ("vxlan", "host-gw"), ("routes", "vxlan"), ("vxlan", "routes")]
 )

@@ -135,6 +135,7 @@ def step(cluster: Cluster, dice: Dice, *, index: PolicyIndex) -> None:
         index.set_policy(key, parse_policy(cluster.policies[key]))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(6))
 def test_after_each_of_many_changes_every_packet_fares_as_kubernetes_defines(seed: int) -> None:
     dice, cluster, index, kernel = Dice(seed), Cluster(), PolicyIndex(NODE), Kernel()

@@ -43,6 +43,7 @@ def persist(wire: NifcloudWire, work: Callable[[], object]) -> None:
     raise AssertionError("never done")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_is_doubled_and_nothing_is_left(seed: int) -> None:
     wire, note, chance = NifcloudWire(), AddressNotes(), random.Random(seed)

@@ -88,6 +88,7 @@ def prepared() -> NifcloudWire:
     return wire
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
 @pytest.mark.parametrize("life", LIVES)
 def test_killed_at_any_change(life: str, after: bool) -> None:

@@ -146,6 +146,7 @@ def test_a_worker_more_a_worker_less_and_a_machine_that_is_gone(world: NifcloudW
     assert world.left() == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(1, 15))
 def test_a_run_that_dies_at_any_call_is_carried_on(world: NifcloudWorld, part: int) -> None:
     # a run has some 60 calls, and a removal 50; each part dies somewhere else, every other one after the call's effect
@@ -230,6 +231,7 @@ def test_a_cluster_over_three_zones_is_made_and_is_removed_without_a_trace(sprea
     assert spread.left() == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(1, 9))
 def test_a_run_over_zones_that_dies_at_any_call_is_carried_on(spread: NifcloudWorld, part: int) -> None:
     # private LANs and groups are made in one zone after the other
@@ -280,6 +282,7 @@ def test_load_balancers_of_services_go_with_a_cluster_whose_api_is_silent(world:
     assert world.front.pairs("b" * 15)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(6))
 def test_an_hour_of_lost_replies_doubles_nothing_and_leaves_nothing(world: NifcloudWorld, seed: int) -> None:
     world.luck, world.losses = random.Random(seed), 0.15

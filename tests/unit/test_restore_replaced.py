@@ -20,6 +20,7 @@ def addresses_fit(world: World) -> None:
         assert ports[name].fixed_ips == (str(address_of(nodes, kept.index)),), name
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("lost", [("control-plane", "workers"), ("control-plane",)], ids=["all", "planes"])
 @pytest.mark.parametrize("replicas", [1, 3, 5])
 def test_control_planes_are_replaced_before_a_backup_and_after_its_restore(

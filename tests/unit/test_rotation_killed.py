@@ -42,6 +42,7 @@ def quiet(world: RotationWorld, where: str, *, what: Rotated) -> None:
     assert not world.up(world.spec).changed, where
 
 
+@pytest.mark.exhaustive
 def test_no_moment_of_a_rotation_breaks_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at after each change of each machine."""
     world = RotationWorld(tmp_path, monkeypatch, spec=THREE)
@@ -144,7 +145,8 @@ def test_an_order_that_comes_again_changes_nothing(tmp_path: Path, monkeypatch: 
     assert len(world.folders.ended) == ended
 
 
-@pytest.mark.parametrize("what", [pytest.param(Rotated.AUTHORITIES, marks=pytest.mark.exhaustive), Rotated.ACCOUNT_KEY])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("what", [Rotated.AUTHORITIES, Rotated.ACCOUNT_KEY])
 def test_a_run_killed_at_any_file_of_the_record_goes_on(what: Rotated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write: Callable[..., None] = rotation_files.write_private
     number, killed = 0, True
