@@ -61,6 +61,47 @@ def test_members_answer_or_not_by_what_the_cloud_says(front: TestFront) -> None:
     assert front.pairs("web")[0]["HealthCheck"]["InstanceStates"][0]["State"] == "OutOfService"
 
 
+@pytest.mark.parametrize("kind", ["lb", "elb"])
+def test_members_that_boot_or_end_are_served_without_a_call(front: TestFront, kind: str) -> None:
+    """A balancer is given a machine that boots; nobody asks for anything afterwards."""
+    front.server("web1")
+    (below,) = front.cloud.machines.servers()
+    front.cloud.machines.stop_server(below.id)
+    watch_instances(front.context)
+    balanced(front, kind)
+    watch_balancers(front.context)
+    front.settle()
+    assert members_below(front) == []
+    front.cloud.machines.start_server(below.id)
+    for members in (1, 0):
+        watch_instances(front.context)
+        watch_balancers(front.context)
+        front.settle()
+        assert len(members_below(front)) == members
+        front.cloud.machines.stop_server(below.id)
+
+
+def balanced(front: TestFront, kind: str) -> None:
+    pair = {"LoadBalancerPort": 80, "InstancePort": 30080}
+    if kind == "lb":
+        front.call("CreateLoadBalancer", LoadBalancerName="web", Listeners=[pair])
+        front.call("RegisterInstancesWithLoadBalancer", LoadBalancerName="web", **pair, Instances=[{"InstanceId": "web1"}])
+    else:
+        port = {"Protocol": "TCP", "ElasticLoadBalancerPort": 80, "InstancePort": 30080}
+        name, cards = {"ElasticLoadBalancerName": "web"}, [{"NetworkId": "net-COMMON_GLOBAL", "IsVipNetwork": True}]
+        zone = front.shown("web1")["Placement"]["AvailabilityZone"]
+        front.call("NiftyCreateElasticLoadBalancer", **name, Listeners=[port], NetworkInterface=cards, AvailabilityZones=[zone])
+        front.settle()
+        front.call("NiftyRegisterInstancesWithElasticLoadBalancer", **name, **port, Instances=[{"InstanceId": "web1"}])
+    front.settle()
+
+
+def members_below(front: TestFront) -> list[str]:
+    balancers = front.cloud.load_balancers
+    (found,) = balancers.load_balancers()
+    return [member.address for one in balancers.get(found.id).listeners if one.pool for member in one.pool.members]
+
+
 def test_an_image_keeps_its_number(front: TestFront) -> None:
     number = front.image()
     watch_images(front.context)

@@ -6,7 +6,7 @@ A public balancer stands in the given public network, with a floating IP before 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.core.errors import NotFound, Terminal
@@ -170,10 +170,21 @@ def _healthy(context: WorkContext, row: AnyBalancer, *, there: LoadBalancer) -> 
     return seen
 
 
-def look(context: WorkContext, row: AnyBalancer) -> Change | None:
-    """Which members answer now; None where nobody can say."""
+@dataclass(frozen=True)
+class SeenBalancer:
+    """``healthy`` notes which members answer now. ``differs``: the load balancer below has other members than it should have."""
+
+    healthy: Change
+    differs: bool
+
+
+def look(context: WorkContext, row: AnyBalancer) -> SeenBalancer | None:
+    """The balancer as it is now; None where nobody can say."""
     try:
         there = context.cloud.load_balancers.get(row.cloud_id)
     except NotFound:
         return None
-    return _healthy(context, row, there=there)
+    settled = there.state is BalancerState.ACTIVE
+    return SeenBalancer(
+        _healthy(context, row, there=there), settled and tree.next_change(there, _listeners(context, row)) is not None
+    )

@@ -46,22 +46,22 @@ def watch_instances(context: WorkContext) -> None:
             if state == row.state:
                 continue
             tx.put(replace(row, state=state, previous=row.state))
-            for balancer in tx.all(BalancerRow):
-                if not tx.busy(balancer) and any(row.uid in pair.members for pair in balancer.pairs):
-                    tx.schedule(balancer, "serve")
 
 
 def watch_balancers(context: WorkContext) -> None:
-    """Which members of balancers answer."""
+    """Which members of balancers answer; and balancers whose members have changed by themselves, as by a machine that boots."""
     with context.store.transaction() as tx:
         rows: list[BalancerRow | ElasticBalancerRow] = [*tx.all(BalancerRow), *tx.all(ElasticBalancerRow)]
         rows = [row for row in rows if row.cloud_id and row.pairs and not tx.busy(row)]
     for row in rows:
-        change = look(context, row)
-        if change is not None:
+        seen = look(context, row)
+        if seen is not None:
             with context.store.transaction() as tx:
-                if not tx.busy(row):
-                    change(tx)
+                if tx.busy(row):
+                    continue
+                seen.healthy(tx)
+                if seen.differs and (now := tx.get(type(row), row.uid)):
+                    tx.schedule(now, "serve" if isinstance(row, BalancerRow) else "change")
 
 
 def set_zones(context: WorkContext, zones: Collection[tuple[str, str]]) -> None:
