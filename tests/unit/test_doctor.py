@@ -66,6 +66,13 @@ def test_each_feature_that_networks_lack_says_what_it_costs(lacking: Feature) ->
     assert found(facts, lacking.value).advice
 
 
+@pytest.mark.parametrize(("cards", "one_only"), [(False, True), (True, False)])
+def test_several_control_planes_need_networks_or_cards_that_let_them_share_an_address(cards: bool, one_only: bool) -> None:
+    offered = frozenset(Capability) - ({Capability.PUBLIC_CARDS} if not cards else set[Capability]())
+    facts = replace(facts_of(memory()), features=frozenset[Feature](), capabilities=offered)
+    assert ("one control plane only" in found(facts, Feature.SOURCE_ADDRESSES.value).advice) is one_only
+
+
 @pytest.mark.parametrize(
     ("call", "subject"),
     [

@@ -39,7 +39,8 @@ _WITHOUT: Mapping[Capability, str] = {
 _OTHER_MARKS = "none: the owner of an object stands in its description or its name, which creation writes"
 #: What a cluster does without where networks lack a feature; none: moyai uses it where it is there, and needs it nowhere.
 _PLAIN: Mapping[Feature, str] = {
-    Feature.SOURCE_ADDRESSES: "network.mode must be vxlan, which auto chooses; there can be one control plane only",
+    # where machines give themselves their addresses, control planes share a virtual one all the same
+    Feature.SOURCE_ADDRESSES: "network.mode must be vxlan, which auto chooses",
     Feature.SINGLE_ROUTES: "two programs that change one router's routes may lose each other's; use another mode than routes",
     Feature.NETWORK_MTU: "moyai takes 1,450 bytes for the MTU: a network that carries less loses long packets",
 }
@@ -56,7 +57,7 @@ def findings(facts: CloudSurvey) -> list[Finding]:
             facts.capabilities,
             found=lambda offered: _capabilities(offered, facts),
         ),
-        *_told("networks", facts.features, found=_features),
+        *_told("networks", facts.features, found=lambda offered: _features(offered, facts)),
         *_told("external networks", facts.external, found=_external),
         *_told("quotas", facts.quotas, found=_quotas),
         *_told("zones", facts.zones, found=lambda zones: _zones(zones, facts.volume_zones)),
@@ -127,12 +128,16 @@ def _capabilities(offered: frozenset[Capability], facts: CloudSurvey) -> Iterato
             yield Finding(capability.value, State.MISSING, "the cloud has none", cost)
 
 
-def _features(offered: frozenset[Feature]) -> Iterator[Finding]:
+def _features(offered: frozenset[Feature], facts: CloudSurvey) -> Iterator[Finding]:
+    capabilities = facts.capabilities
+    cards = not isinstance(capabilities, Unknown) and Capability.PUBLIC_CARDS in capabilities
     for feature, cost in _PLAIN.items():
         if feature in offered:
             yield Finding(feature.value, State.OK, "the networks have it")
-        else:
-            yield Finding(feature.value, State.MISSING, "the networks lack it", cost)
+            continue
+        if feature is Feature.SOURCE_ADDRESSES and not cards:
+            cost += "; there can be one control plane only"
+        yield Finding(feature.value, State.MISSING, "the networks lack it", cost)
 
 
 def _external(networks: Iterable[External]) -> Iterator[Finding]:
