@@ -172,7 +172,7 @@ def _healthy(context: WorkContext, row: AnyBalancer, *, there: LoadBalancer) -> 
 
 @dataclass(frozen=True)
 class SeenBalancer:
-    """``healthy`` notes which members answer now. ``differs``: the load balancer below has other members than it should have."""
+    """``healthy`` notes which members answer now. ``differs``: the load balancer below is not as it should be."""
 
     healthy: Change
     differs: bool
