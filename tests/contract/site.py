@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from moyai.cloud.capabilities import Capability, Cloud, Guest
+from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.guest import Guest
 from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import Network, Port, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock

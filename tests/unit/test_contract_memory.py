@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from moyai.cloud.capabilities import Capability, Guest
+from moyai.cloud.capabilities import Capability
+from moyai.cloud.guest import Guest
 from moyai.cloud.memory import Delays, MemoryAdapter, MemoryCloud
 from moyai.cloud.model import Instance, Server
 from tests.contract import suite

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.capabilities import Cloud
+from moyai.cloud.guest import Guest
 from moyai.cloud.kind import CloudKind, Login
 from moyai.core.errors import UsageError
 
