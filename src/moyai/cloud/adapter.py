@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from moyai.cloud.capabilities import Cloud
-from moyai.cloud.guest import Guest
 from moyai.cloud.kind import CloudKind, Login
+from moyai.cloud.own_machine import Guest
 from moyai.core.errors import UsageError
 
 
