@@ -312,3 +312,33 @@ def test_an_up_that_is_killed_at_any_change_is_finished_by_the_next_and_down_lea
         assert not world.down().left
         assert users_own(world) == before, f"killed at change {number}"
         assert not [one for one in world.store.ports if one.use.deletable], f"killed at change {number}"
+
+
+def test_without_load_balancers_a_plan_says_what_becomes_of_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch, capabilities=frozenset(Capability) - {Capability.LOAD_BALANCERS})
+    corp(world.cloud)
+    assert any(
+        "stay pending, and nodes cannot announce their addresses, as ports may not send" in note
+        for note in world.preview(PROVIDER).notes
+    )
+    world.store.networks.put(replace(next(one for one in world.store.networks if one.name == "corp"), foreign=False))
+    assert any("stay pending, unless nodes announce addresses" in note for note in world.preview(PROVIDER).notes)
+
+
+def test_a_network_whose_ports_may_not_send_from_other_addresses_gets_vxlan_and_the_plan_says_why(world: World) -> None:
+    corp(world.cloud)
+    why = "cloud moyai does not let ports send from other addresses than their own"
+    assert world.preview(PROVIDER).notes[0] == f"spec.network.mode: auto is vxlan here: {why}: pods' packets are encapsulated"
+    with pytest.raises(MoyaiError, match=f"spec.network.mode: 'host-gw', should be 'vxlan': {why}"):
+        world.preview(PROVIDER.replace("mode: auto", "mode: host-gw"))
+
+
+def test_announced_addresses_are_those_that_the_subnet_gives_to_nobody(world: World) -> None:
+    office(world.cloud)
+    announcing = OWN.replace("spec: {", "spec: {services: {announce: {ranges: [RANGE]}}, ")
+    with pytest.raises(MoyaiError, match=r"announce.ranges: '172.20.5.128/29', should be outside of the addresses that the"):
+        world.preview(announcing.replace("RANGE", "172.20.5.128/29"))
+    with pytest.raises(MoyaiError, match=r"announce.ranges: '10.244.3.0/24', should be apart from podCIDR 10.244.0.0/16"):
+        world.preview(announcing.replace("RANGE", "10.244.3.0/24"))
+    world.up(announcing.replace("RANGE", "172.20.5.240/29"))
+    assert "172.20.5.240/29" in {one.address for port in world.store.ports for one in port.send_from}

@@ -43,6 +43,7 @@ class Answers:
     """What somebody has asked the cloud already, so that ``take`` does not ask it again; None: not asked, or not answered."""
 
     networks: tuple[Network, ...] | None = None
+    subnets: tuple[Subnet, ...] | None = None
     flavors: tuple[Flavor, ...] | None = None
     zones: tuple[str, ...] | None = None
     images: tuple[Image, ...] | None = None
@@ -50,6 +51,7 @@ class Answers:
     login: OwnLogin | None = None
     balancer_providers: tuple[str, ...] | None = None
     sources_allowed: bool | None = None
+    permitted: frozenset[Capability] | None = None
 
 
 def take(
@@ -93,8 +95,8 @@ def take(
         asked = _ask(pool, everywhere, known=known)
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
-        allowed = _rights(cloud, offered, existing=existing) if up and ask_rights else {}
-        rights = _ask(pool, allowed, known=())
+        asks = up and ask_rights and answers.permitted is None
+        rights = _ask(pool, _rights(cloud, offered, existing=existing) if asks else {}, known=())
         keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
@@ -119,20 +121,23 @@ def take(
             given = next((n.id for n in got["networks"] if is_named(existing.network, n)), "")
             got["sources_allowed"] = cloud.networks.sources_allowed(given)
         offered -= {Capability(name) for name, may in rights.items() if not may.result()}
+        offered &= answers.permitted or offered
         group_names = {keys.object_name(name, keys.security_group(role)) for role in GROUPS}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
         routers = [r.id for r in got.get("routers", ()) if tag in r.tags or is_named(existing.router, r)]
         external = [n.id for n in got["networks"] if n.external] if up else []
         # a router of the user's may have any subnet
         every = [pool.submit(cloud.networks.subnets)] if up and existing.router else []
-        listed_subnets = [*every, *(pool.submit(cloud.networks.subnets, network_id=identity) for identity in (*ids, *external))]
+        of_networks = () if answers.subnets is not None else (*ids, *external)
+        listed_subnets = [*every, *(pool.submit(cloud.networks.subnets, network_id=identity) for identity in of_networks)]
         listed_ports = [pool.submit(cloud.networks.ports, network_id=identity) for identity in ids]
         if routers:
             listed_ports.append(pool.submit(cloud.networks.ports, device_ids=routers))
         rules = pool.submit(cloud.firewall.security_group_rules, groups) if groups else None
         ports: dict[str, Port] = {port.id: port for port in got["tagged_ports"]}
         ports |= {port.id: port for listed in listed_ports for port in listed.result()}
-        subnets = {subnet.id: subnet for listed in listed_subnets for subnet in listed.result()}
+        subnets = {subnet.id: subnet for subnet in answers.subnets or ()}
+        subnets |= {subnet.id: subnet for listed in listed_subnets for subnet in listed.result()}
     servers = tuple(got["servers"] if keeps else told_servers(got["servers"], cluster=name, notes=notes))
     return Observed(
         flavors=tuple(got.get("flavors", ())),
@@ -190,6 +195,12 @@ def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str
     if Capability.CREDENTIALS in offered:
         calls["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
     return calls
+
+
+def permitted(cloud: Cloud) -> frozenset[Capability]:
+    """The capabilities that the cloud has and that this user may use."""
+    offered = cloud.capabilities()
+    return offered - {Capability(name) for name, may in _rights(cloud, offered, existing=NONE_EXISTING).items() if not may()}
 
 
 def _rights(cloud: Cloud, offered: Collection[Capability], *, existing: ExistingNetwork) -> dict[str, Callable[[], bool]]:

@@ -237,6 +237,11 @@ def _within(first: IPv4Address, last: IPv4Address, *, pools: Iterable[tuple[IPv4
     return any(first <= end and last >= begin for begin, end in pools)
 
 
+def addresses_given(subnet: Subnet) -> int:
+    """How many addresses an IPv4 subnet gives away."""
+    return sum(int(last) - int(first) + 1 for first, last in _pools(subnet))
+
+
 def _pools(subnet: Subnet) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
     home = IPv4Network(subnet.cidr)
     return tuple((IPv4Address(first), IPv4Address(last)) for first, last in subnet.pools) or ((home[2], home[-2]),)

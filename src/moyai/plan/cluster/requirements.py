@@ -21,6 +21,8 @@ _OPTIONAL: Mapping[Capability, str] = {
     Capability.DISKS: "the CSI driver is left out, and claims of volumes stay pending",
     Capability.LOAD_BALANCERS: "Services of type LoadBalancer stay pending",
 }
+_ANNOUNCE = ", unless nodes announce addresses that you name in spec.services.announce.ranges"
+_NO_ANNOUNCE = ", and nodes cannot announce their addresses, as ports may not send from other addresses than their own"
 
 
 def check_capabilities(cluster: Cluster, observed: Observed) -> None:
@@ -73,6 +75,8 @@ def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
                 continue
             if capability is Capability.LOAD_BALANCERS and announces:
                 what = "the nodes announce Services of type LoadBalancer"
+            elif capability is Capability.LOAD_BALANCERS:
+                what += _ANNOUNCE if observed.sources_allowed else _NO_ANNOUNCE
             yield f"cloud {cluster.spec.cloud} has no {capability}: {what}"
 
 
