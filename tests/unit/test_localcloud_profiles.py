@@ -138,7 +138,7 @@ def test_a_profile_is_read_from_a_file_of_the_users(tmp_path: Path) -> None:
     assert profile.load([str(file)]).without == ("octavia",)
     with pytest.raises(UsageError, match=r"--like ours: no such profile: one of .*no-octavia.*, or a file NAME.toml"):
         profile.load(["ours"])
-    with pytest.raises(UsageError, match="nowhere.toml"):
+    with pytest.raises(UsageError, match=r"nowhere\.toml"):
         profile.load(["nowhere.toml"])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moyai.linux.process import run
-from moyai.localcloud.layout import PORTS, REACHABLE_BY_MACHINES, VXLAN_PORT, Hypervisor, LocalCloudConfig, Wire
+from moyai.localcloud.layout import PORTS, REACHABLE_BY_MACHINES, VXLAN_PORT, FlatNetwork, Hypervisor, LocalCloudConfig
 from moyai.localcloud.services.network import MANAGEMENT_BRIDGE, card
 
 #: The cloud's end of the veth to the host.
@@ -98,7 +98,7 @@ def hypervisor_links(config: LocalCloudConfig, hypervisor: Hypervisor) -> str:
     )
 
 
-def _is_shared(wire: Wire) -> bool:
+def _is_shared(wire: FlatNetwork) -> bool:
     return wire.shared
 
 

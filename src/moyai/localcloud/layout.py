@@ -81,7 +81,7 @@ class Hypervisor:
 
 
 @dataclass(frozen=True)
-class Wire:
+class FlatNetwork:
     """A flat network of the cloud: its name, which Neutron's physical network has as well, and its bridge. ``shared``: machines
     are on it, so that it reaches all hypervisors."""
 
@@ -154,13 +154,13 @@ class LocalCloudConfig:
         return ipaddress.IPv4Network(self.external_cidr)
 
     @property
-    def wires(self) -> tuple[Wire, ...]:
+    def wires(self) -> tuple[FlatNetwork, ...]:
         """The networks that the host reaches besides the management one: ``public``, then those of the profile."""
         more = (
-            Wire(one.name, f"os-br-x{number}", one.network, shared=one.kind == "provider")
+            FlatNetwork(one.name, f"os-br-x{number}", one.network, shared=one.kind == "provider")
             for number, one in enumerate(self.profile.networks, start=1)
         )
-        return (Wire("public", EXTERNAL_BRIDGE, self.external), *more)
+        return (FlatNetwork("public", EXTERNAL_BRIDGE, self.external), *more)
 
     @property
     def address(self) -> str:

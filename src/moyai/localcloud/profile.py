@@ -110,7 +110,7 @@ def parse(text: str, *, source: str) -> CloudProfile:
 
 def from_data(data: Mapping[str, Any], *, source: str) -> CloudProfile:
     """The profile in plain data, as ``dataclasses.asdict`` writes them. Raises UsageError."""
-    fields: dict[str, Callable[[_Place], Any]] = {
+    fields: dict[str, Callable[[_FileValue], Any]] = {
         "summary": lambda place: place.text(),
         "policies": lambda place: {name: inner.settings() for name, inner in place.items(SERVICES)},
         "options": lambda place: {
@@ -120,13 +120,13 @@ def from_data(data: Mapping[str, Any], *, source: str) -> CloudProfile:
         "networks": lambda place: tuple(_network(one) for one in place.entries()),
         "login": lambda place: place.text(get_args(Login)),
     }
-    top = _Place(source, data)
+    top = _FileValue(source, data)
     found = {name: fields[name](inner) for name, inner in top.items(tuple(fields))}
     found.pop("summary", None)
     return CloudProfile(**found)
 
 
-def _network(place: _Place) -> ProfileNetwork:
+def _network(place: _FileValue) -> ProfileNetwork:
     parts = dict(place.items(("name", "cidr", "kind")))
     for name in ("name", "cidr", "kind"):
         if name not in parts:
@@ -144,7 +144,7 @@ def _network(place: _Place) -> ProfileNetwork:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _FileValue:
     """A value of the file, and where it stands."""
 
     where: str
@@ -153,7 +153,7 @@ class _Place:
     def wrong(self, should: str) -> UsageError:
         return UsageError(f"{self.where}: {str(self.value)[:60]!r}, should be {should}")
 
-    def items(self, names: tuple[str, ...] | None) -> list[tuple[str, _Place]]:
+    def items(self, names: tuple[str, ...] | None) -> list[tuple[str, _FileValue]]:
         """The entries of a mapping; ``names``: those that there are, None for any."""
         found = cast("Mapping[str, Any]", self.value)
         if not isinstance(found, dict):
@@ -161,13 +161,13 @@ class _Place:
         for name in found:
             if names is not None and name not in names:
                 raise UsageError(f"{self.where}: {name}: unknown field, should be one of {', '.join(names)}")
-        return [(name, _Place(f"{self.where}: {name}", value)) for name, value in found.items()]
+        return [(name, _FileValue(f"{self.where}: {name}", value)) for name, value in found.items()]
 
-    def entries(self) -> list[_Place]:
-        listed = cast("list[Any]", self.value)
-        if not isinstance(listed, list | tuple):
+    def entries(self) -> list[_FileValue]:
+        if type(self.value) not in (list, tuple):
             raise self.wrong("a list")
-        return [_Place(f"{self.where}[{number}]", one) for number, one in enumerate(listed)]
+        listed = cast("list[Any]", self.value)
+        return [_FileValue(f"{self.where}[{number}]", one) for number, one in enumerate(listed)]
 
     def text(self, among: tuple[str, ...] = ()) -> str:
         if not isinstance(self.value, str) or "\n" in self.value:

@@ -93,7 +93,7 @@ def files(context: ServiceContext) -> dict[str, str]:
     policy = policy_yaml({**dict.fromkeys(_REFUSED, "!"), **context.config.profile.policies.get("nova", {})})
     hypervisors = {f"nova-{hv.host}.conf": _hypervisor(context, hv) for hv in context.config.hypervisors}
     return {
-        "nova.conf": service_ini(context, "nova", nova),
+        "nova.conf": service_ini(context, "nova", sections=nova),
         "nova-policy.yaml": policy,
         "placement/placement.conf": ini(placement),
         **hypervisors,

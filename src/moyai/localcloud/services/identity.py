@@ -12,7 +12,7 @@ def files(context: ServiceContext) -> dict[str, str]:
     text = service_ini(
         context,
         "keystone",
-        {
+        sections={
             "DEFAULT": {"public_endpoint": context.config.url("keystone"), "use_stderr": True, "insecure_debug": False},
             "token": {"provider": "fernet", "expiration": 86400},
             "fernet_tokens": {"key_repository": keys / "fernet"},

@@ -12,7 +12,7 @@ def files(context: ServiceContext) -> dict[str, str]:
     text = service_ini(
         context,
         "glance",
-        {
+        sections={
             "DEFAULT": {
                 "bind_host": context.config.address,
                 "bind_port": PORTS["glance"],

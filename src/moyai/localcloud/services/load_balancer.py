@@ -61,7 +61,7 @@ def files(context: ServiceContext) -> dict[str, str]:
         "nova": client(context, "octavia"),
         "glance": client(context, "octavia"),
     }
-    return {"octavia.conf": service_ini(context, "octavia", octavia)}
+    return {"octavia.conf": service_ini(context, "octavia", sections=octavia)}
 
 
 def services(context: ServiceContext) -> list[ServiceSpec]:

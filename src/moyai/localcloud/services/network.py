@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.layout import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, Hypervisor, Wire
+from moyai.localcloud.layout import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, FlatNetwork, Hypervisor
 from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
@@ -21,7 +21,7 @@ from moyai.localcloud.supervision import ServiceSpec
 MANAGEMENT_BRIDGE = "os-br-mgmt"
 
 
-def card(wire: Wire) -> str:
+def card(wire: FlatNetwork) -> str:
     """The card of a hypervisor in a network that reaches all of them."""
     return wire.bridge.replace("os-br-", "wire-")
 
@@ -89,7 +89,7 @@ def files(context: ServiceContext) -> dict[str, str]:
         "oslo_concurrency": concurrency(context),
     }
     hypervisors = {f"neutron-{hv.host}.conf": _hypervisor(context, hv) for hv in context.config.hypervisors}
-    return {"neutron.conf": service_ini(context, "neutron", neutron), **hypervisors}
+    return {"neutron.conf": service_ini(context, "neutron", sections=neutron), **hypervisors}
 
 
 def _hypervisor(context: ServiceContext, hypervisor: Hypervisor) -> str:

@@ -74,7 +74,7 @@ def ini(sections: Mapping[str, Section]) -> str:
     return "\n".join(lines)
 
 
-def service_ini(context: ServiceContext, service: str, sections: Mapping[str, Section]) -> str:
+def service_ini(context: ServiceContext, service: str, *, sections: Mapping[str, Section]) -> str:
     """The configuration of a service, with what the cloud's profile says of it on top."""
     merged: dict[str, Section] = dict(sections)
     if service in context.config.profile.policies and "oslo_policy" not in merged:

@@ -75,7 +75,7 @@ def files(context: ServiceContext) -> dict[str, str]:
         "nova": client(context, "nova"),
         "oslo_concurrency": concurrency(context),
     }
-    return {"cinder.conf": service_ini(context, "cinder", cinder)}
+    return {"cinder.conf": service_ini(context, "cinder", sections=cinder)}
 
 
 def services(context: ServiceContext) -> list[ServiceSpec]:
