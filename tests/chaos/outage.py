@@ -21,8 +21,7 @@ from moyai.core.paths import default_paths
 from moyai.linux import proc
 from moyai.linux.process import run as run_program
 from moyai.localcloud import start_stop as local
-from moyai.localcloud.layout import PORTS, CloudPaths
-from moyai.localcloud.services.network import EXTERNAL_BRIDGE
+from moyai.localcloud.layout import EXTERNAL_BRIDGE, PORTS, CloudPaths
 from tests.chaos.load import Load, apply, controllers, prepare
 from tests.chaos.results import Result, Results, insist
 from tests.chaos.site import Place, census, eventually

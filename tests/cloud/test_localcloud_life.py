@@ -32,8 +32,7 @@ from moyai.localcloud import database_image, env, host, secrets
 from moyai.localcloud import start_stop as local
 from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
-from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
-from moyai.localcloud.services.network import EXTERNAL_BRIDGE
+from moyai.localcloud.layout import EXTERNAL_BRIDGE, CloudPaths, LocalCloudConfig
 from moyai.localcloud.status import status
 from tests.command_lines import command_line
 from tests.conftest import alone, remove_leftovers

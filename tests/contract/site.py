@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from moyai.cloud.capabilities import Capability, Cloud, Guest
+from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import Network, Port, Router, SecurityGroup, Server, Subnet
+from moyai.cloud.own_machine import Guest
 from moyai.core.clock import Clock
 from moyai.core.ids import cluster_tag, new_uid
 

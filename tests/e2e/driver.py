@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.images import references
@@ -28,6 +29,7 @@ TIMEOUT = 900
 
 def named_objects(cloud: OpenStackCloud) -> Iterator[tuple[str, str]]:
     """Kind and name of everything in the project that a cluster is built of and that has a name of its own."""
+    balancers = cloud.load_balancers.load_balancers() if Capability.LOAD_BALANCERS in cloud.capabilities() else []
     for kind, items in (
         ("network", cloud.networks.networks()),
         ("subnet", cloud.networks.subnets()),
@@ -35,7 +37,7 @@ def named_objects(cloud: OpenStackCloud) -> Iterator[tuple[str, str]]:
         ("group", cloud.firewall.security_groups()),
         ("port", cloud.networks.ports()),
         ("server", cloud.machines.servers()),
-        ("balancer", cloud.load_balancers.load_balancers()),
+        ("balancer", balancers),
     ):
         yield from ((kind, item.name) for item in items)
 

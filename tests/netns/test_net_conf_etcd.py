@@ -20,8 +20,8 @@ from moyai.core.progress import Reporter
 from moyai.lifecycle.flannel_conf import with_net_conf
 from moyai.linux.background import background
 from moyai.linux.process import run
+from moyai.spec.cluster_network import NetworkSpec
 from moyai.spec.load import validate
-from moyai.spec.model import NetworkSpec
 from moyai.toolchain import Toolchain
 
 _HOST = "127.0.79.1"

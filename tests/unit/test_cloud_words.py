@@ -68,7 +68,7 @@ _PROSE_ALLOWED = {
     "plan/capacity.py": "a field of the spec has this name",
     "plan/cluster/migration.py": "a field of the spec has this name",
     "plan/route_budget.py": "a field of the spec has this name",
-    "spec/model.py": "defines the field, and tells OpenStack's operators what it is called there",
+    "spec/cluster_network.py": "defines the field, and tells OpenStack's operators what it is called there",
 }
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from moyai.cloud.capabilities import Capability, Guest
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.memory import Delays, MemoryAdapter, MemoryCloud
 from moyai.cloud.model import Instance, Server
+from moyai.cloud.own_machine import Guest
 from tests.contract import suite
 from tests.contract.site import Runner, Site, building
 from tests.fakes.clock import FakeClock

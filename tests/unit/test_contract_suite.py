@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_type_hints
 
-from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.capabilities import Cloud
+from moyai.cloud.own_machine import Guest
 from tests.contract import bare_suite, suite
 
 #: Attribute of ``Cloud``, or ``guest`` → the protocol that it has.

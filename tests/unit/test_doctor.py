@@ -23,6 +23,7 @@ from moyai.diagnose.doctor.fitting import fit
 from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import memory
+from tests.unit.test_given_network import corp
 
 IMAGE = Cluster().spec.image_name
 
@@ -180,9 +181,37 @@ def test_where_nothing_fits_it_says_why(tmp_path: Any) -> None:
     assert not report.well
     assert report.fit.spec is None
     assert "router" in report.fit.why
+    assert found(facts_of(cloud), "routers").advice == "a cluster needs a network of yours: name it in network.existing"
     cloud = memory()
     cloud.store.flavors.clear()
     assert "no flavor" in fit(facts_of(cloud), cloud.kind).why
+
+
+def test_where_users_may_not_make_routers_a_network_that_exists_is_proposed(tmp_path: Any) -> None:
+    cloud = with_image(memory())
+    corp(cloud)
+    facts = facts_of(cloud)
+    assert found(facts, "routers").state is found(facts, "floating IPs").state is State.MISSING
+    fitting = fit(facts, cloud.kind)
+    assert fitting.spec is not None
+    section = fitting.spec["spec"]["network"]
+    assert section == {"mode": "auto", "existing": {"network": "corp"}, "disableExternalNetwork": True}
+    assert examine(cloud, tmp_path, spec=fitting.spec["spec"]).possible
+    assert examine(cloud, tmp_path, spec={"controlPlane": {"replicas": 1}}).possible is False
+
+
+def test_where_the_cloud_has_no_load_balancers_announced_addresses_are_proposed(tmp_path: Any) -> None:
+    cloud = with_image(memory(capabilities=set(Capability) - {Capability.LOAD_BALANCERS}))
+    cloud.store.limits["instances"] = 6
+    fitting = fit(facts_of(cloud), cloud.kind)
+    assert fitting.spec is not None
+    assert fitting.spec["spec"]["services"] == {"announce": {"ranges": ["10.8.0.112/28"]}}
+    assert workers(fitting.spec) == 3
+    assert examine(cloud, tmp_path, spec=fitting.spec["spec"]).possible
+    cloud.store.sources_allowed = False
+    alone = fit(replace(facts_of(cloud), features=frozenset[Feature]()), cloud.kind)
+    assert alone.spec is not None
+    assert "services" not in alone.spec["spec"]
 
 
 def test_the_report_says_whether_the_spec_can_be_built(tmp_path: Any) -> None:

@@ -194,3 +194,25 @@ def test_the_command_prints_a_spec_that_can_be_read_and_tells_what_is_left(tmp_p
     assert validate(next(iter(read(done.stdout))), source="spec").spec.control_plane.replicas == 3
     assert len(done.stderr.splitlines()) == 7
     assert all(line.startswith("no counterpart: ") for line in done.stderr.splitlines())
+
+
+def test_networks_that_exist_are_named_by_id_or_name() -> None:
+    text = """
+apiVersion: infrastructure.cluster.x-k8s.io/v1beta1
+kind: OpenStackCluster
+metadata: {name: shop}
+spec:
+  identityRef: {name: shop-clouds, cloudName: corp}
+  network: {filter: {name: floor}}
+  subnets: [{id: 8c0b}]
+  router: {filter: {name: edge, tags: [prod]}}
+  disableExternalNetwork: true
+  disableAPIServerFloatingIP: true
+"""
+    made = from_capi(read(text))
+    assert made.spec["spec"]["network"] == {
+        "disableExternalNetwork": True,
+        "existing": {"network": "floor", "subnet": "8c0b", "router": "edge"},
+    }
+    assert made.left == ("OpenStackCluster shop: spec.router.filter.tags",)
+    validate(made.spec, source="cluster.yaml")

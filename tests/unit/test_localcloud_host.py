@@ -67,7 +67,7 @@ def test_our_own_routes_of_before_are_no_obstacle(kernel: Kernel) -> None:
 def test_outbound_rules_keep_the_host_closed() -> None:
     rules = host.outbound_rules(CONFIG)
     assert f'iifname "{CONFIG.link}" ct state new drop' in rules
-    assert "ip saddr 10.2.0.0/24" in rules
+    assert "ip saddr { 10.2.0.0/24 } " in rules
     # replaced as a whole: a second write does not add a second entry
     assert rules.startswith("add table inet moyai-moyai\ndelete table inet moyai-moyai\n")
 

@@ -40,7 +40,7 @@ def every_secret(values: secrets.CloudSecrets) -> list[str]:
 
 def test_all_secrets_are_random_and_long(context: ServiceContext) -> None:
     drawn = every_secret(context.secrets)
-    assert len(set(drawn)) == len(drawn) == 11
+    assert len(set(drawn)) == len(drawn) == 12
     assert all(len(value) == 32 for value in drawn)
     assert not set(drawn) & set(every_secret(secrets.generate()))
 
@@ -157,7 +157,7 @@ def test_machines_reach_only_services_that_change_nothing_without_a_token(contex
 
 def test_who_asks_for_the_registry_from_a_machine_gets_the_one_that_cannot_be_written() -> None:
     rules = inside.filter_rules(CONFIG)
-    assert "iifname os-br-ex ip daddr 10.1.0.1 tcp dport 5001 dnat ip to 10.1.0.1:5002" in rules
+    assert "iifname { os-br-ex } ip daddr 10.1.0.1 tcp dport 5001 dnat ip to 10.1.0.1:5002" in rules
     assert "tcp dport 5001 iifname != lo ip saddr != 10.1.0.254 drop" in rules
 
 
@@ -167,7 +167,7 @@ def test_the_filter_replaces_itself_as_a_whole() -> None:
 
 def test_the_message_bus_is_closed_to_machines_and_the_host_to_both() -> None:
     rules = inside.filter_rules(CONFIG)
-    assert "iifname os-br-ex oifname os-br-mgmt drop" in rules
+    assert "iifname { os-br-ex } oifname os-br-mgmt drop" in rules
     assert "ip daddr != 10.1.0.0/24 accept" not in rules
     opened = inside.filter_rules(LocalCloudConfig(outbound=True))
     assert opened.index("ip daddr != 10.255.0.0/24 accept") < opened.index("oifname os-br-mgmt drop")

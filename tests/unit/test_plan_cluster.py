@@ -103,7 +103,7 @@ def test_a_cluster_does_without_volumes_and_load_balancers_and_the_plan_says_so(
     plan = plan_up(parse(""), observed, recorded=NEW, addons=addons)
     assert plan.notes == (
         "cloud moyai has no volumes: the CSI driver is left out, and claims of volumes stay pending",
-        "cloud moyai has no load balancers: Services of type LoadBalancer stay pending",
+        "cloud moyai has no load balancers: Services of type LoadBalancer stay pending, unless nodes announce addresses that you name in spec.services.announce.ranges",
     )
     assert not [line for line in text.lines(plan) if "volumes" in line and line.strip()[0].isdigit()]
 

@@ -27,6 +27,7 @@ from tests.unit.test_plan_cluster import EMPTY, NEW
 #: What no strategy needs: what a cluster does without.
 DISPENSABLE = {
     Capability.DISKS,
+    Capability.EXISTING_NETWORKS,
     Capability.LOAD_BALANCERS,
     Capability.QUOTAS,
     Capability.SNAPSHOTS,
@@ -42,11 +43,13 @@ REFUSALS = {
     Capability.ROUTERS: (
         Terminal,
         "cloud moyai has no routers: moyai connects machines by no other network than one behind a router: "
-        "use a cloud with routers",
+        "name a network of yours in spec.network.existing, or use a cloud with routers",
     ),
     Capability.FLOATING_IPS: (
         Terminal,
-        "cloud moyai has no floating IPs: moyai leads to the Kubernetes API in no other way: use a cloud with floating IPs",
+        "cloud moyai has no floating IPs: moyai leads to the Kubernetes API in no other way: set "
+        "spec.network.disableExternalNetwork and name a network of yours in spec.network.existing, or use a cloud with "
+        "floating IPs",
     ),
     Capability.CREDENTIALS: (
         Terminal,

@@ -19,8 +19,9 @@ from pydantic import BaseModel
 
 from moyai.core.errors import UsageError
 from moyai.core.reading import Patience, read_text
+from moyai.spec.cluster_network import NetworkSpec
 from moyai.spec.load import dump, load, parse, validate
-from moyai.spec.model import Cluster, ClusterSpec, NetworkSpec, NodePool, TaintSpec
+from moyai.spec.model import Cluster, ClusterSpec, NodePool, TaintSpec
 
 
 def _refused(text: str) -> str:

@@ -43,6 +43,7 @@ def controller_manifests(facts: AddonFacts, *, revision: str = "") -> str:
             subnet_id=made.id(keys.SUBNET),
             lb_provider=spec.load_balancer.provider,
             create_monitor=spec.load_balancer.create_monitor,
+            internal_lb=spec.network.disable_external_network,
         ),
         RouteConfig(router_id=made.ids.get(keys.ROUTER, "") if pod_network_of(spec).by_router else ""),
         ClusterConfig(

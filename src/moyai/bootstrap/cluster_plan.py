@@ -1,4 +1,5 @@
-"""The plan of a whole cluster: the mode of its pod network, then the add-ons that it starts with, then the steps.
+"""The plan of a whole cluster: the networks that exist already, the mode of its pod network, the add-ons that it starts with,
+then the steps.
 
 Pure. Each decision needs the one before, so they are made here and nowhere else, in this order.
 """
@@ -13,6 +14,7 @@ from moyai.bootstrap.addons import addons_of
 from moyai.cloud.kind import CloudKind
 from moyai.plan.addons import Addon
 from moyai.plan.cluster import plan_up
+from moyai.plan.given_network import settle
 from moyai.plan.graph import Plan
 from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed, Recorded
@@ -22,7 +24,8 @@ from moyai.spec.model import Cluster
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """``cluster``: with the mode that was chosen. ``mode_note``: why it was, empty where the spec names the mode."""
+    """``cluster``: settled on the networks that exist, with the mode that was chosen. ``mode_note``: why it was, empty where
+    the spec names the mode."""
 
     cluster: Cluster
     addons: tuple[Addon, ...]
@@ -41,6 +44,7 @@ def plan_cluster(
     versions: Versions | None = None,
 ) -> ClusterPlan:
     """See ``plan_up``. Raises UsageError or Terminal for a cluster that the cloud cannot carry."""
+    cluster = settle(cluster, observed, is_new=not (recorded.intended or recorded.ready))
     choice = choose_mode(cluster, observed)
     spec = choice.cluster.spec
     addons = addons_of(

@@ -140,7 +140,7 @@ def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets:
         pki=secrets.pki,
         token=secrets.token,
         limit=_UNLIMITED if facts.cloud_kind.starts_by_script else facts.cloud_kind.user_data_limit,
-        own_address=network_of(facts.cluster.spec.cloud, facts.capabilities).public_cards,
+        own_address=network_of(facts.cluster, facts.capabilities).public_cards,
         tells_range=Capability.METADATA not in facts.capabilities,
         pool=pool if node.role == "worker" else None,
         mtu=made.network_mtu,

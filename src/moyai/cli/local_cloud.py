@@ -22,6 +22,7 @@ from moyai.localcloud import nifcloud_access
 from moyai.localcloud import start_stop as local
 from moyai.localcloud.clouds_yaml import user_file
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
+from moyai.localcloud.profile import load
 from moyai.localcloud.status import CloudStatus, ServiceView, as_json, status
 from moyai.toolchain import Toolchain
 
@@ -47,6 +48,12 @@ cloud.add_command(nifcloud)
 @click.option(
     "--outbound/--no-outbound", default=None, help="Let machines reach, by NAT, what this host reaches  [default: no]"
 )
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="PROFILE|FILE",
+    help="Make it like a company's cloud: a profile, or a file NAME.toml; several are laid on top of each other.",
+)
 @click.option("--nifcloud", is_flag=True, help="Let it speak NIFCLOUD's API too; from then on it always does.")
 @click.option("--snapshot/--no-snapshot", "use_snapshot", default=True, help="Use and leave a snapshot of a new cloud.")
 @OUTPUT
@@ -57,6 +64,7 @@ def up(
     external_cidr: str | None,
     zones: str | None,
     outbound: bool | None,
+    like: tuple[str, ...],
     nifcloud: bool,
     use_snapshot: bool,
     output: OutputFormat,
@@ -71,6 +79,7 @@ def up(
         base.external_cidr if external_cidr is None else external_cidr,
         base.zones if zones is None else tuple(zones.split(",")),
         base.outbound if outbound is None else outbound,
+        load(like) if like else base.profile,
     )
     with reporter(output, title=f"cloud {name}") as progress:
         tasks = prepare.cloud_tasks(

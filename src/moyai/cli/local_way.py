@@ -21,7 +21,7 @@ def go_past_proxies(cloud: str, paths: Paths, *, environ: MutableMapping[str, st
     except (OSError, ValueError, KeyError, TypeError):
         # no local cloud, or its record is damaged: the commands of `moyai cloud` report that
         return
-    ranges = [str(config.management), str(config.external)]
+    ranges = [str(config.management), *(str(wire.network) for wire in config.wires)]
     kept = next((environ[name] for name in _VARIABLES if environ.get(name)), "").split(",")
     for name in _VARIABLES:
         environ[name] = ",".join(dict.fromkeys([*filter(None, kept), *ranges]))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.kind import CloudKind, Login
+from moyai.cloud.own_machine import Guest
 from moyai.core.errors import UsageError
 
 

@@ -38,7 +38,6 @@ from moyai.cloud.model import (
     Flavor,
     FloatingIP,
     Image,
-    Instance,
     Network,
     Port,
     Quota,
@@ -62,6 +61,7 @@ class Capability(StrEnum):
     are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; the owner of an
     object can be read on every cloud (see above). ``METADATA``: a server shows all the metadata that it was made with, and
     single keys of it can be deleted; without it a server shows the cluster's alone. ``SNAPSHOTS``: of volumes.
+    ``EXISTING_NETWORKS``: machines can be in a network that the user has already, and behind a router of the user's.
     ``PUBLIC_CARDS``: a machine can be made with a card in an external network, and a port without a machine leaves nothing in
     the cloud. ``ENTRANCES``: see ``cloud.entrances``.
     """
@@ -76,6 +76,7 @@ class Capability(StrEnum):
     TAGS = "tags"
     METADATA = "metadata of servers"
     SNAPSHOTS = "snapshots of volumes"
+    EXISTING_NETWORKS = "networks that exist"
     PUBLIC_CARDS = "public network cards"
     ENTRANCES = "public addresses that lead to machines"
 
@@ -244,13 +245,18 @@ class Networks(Protocol):
         security_group_ids: Sequence[str] | None = None,
     ) -> Port: ...
     def delete_port(self, port_id: str) -> None: ...
-    def sources_allowed(self) -> bool:
-        """Whether the cloud knows ``send_from``: ports that may send from other addresses than their own."""
+    def sources_allowed(self, network_id: str = "") -> bool:
+        """Whether the user may give ports ``send_from``: addresses besides their own. ``network_id``: of the ports' network;
+        empty: one that the user makes. Makes nothing."""
         ...
 
 
 class Routers(Protocol):
     """Routers of one's own that lead from private networks to an external one."""
+
+    def permitted(self) -> bool:
+        """Whether this user may make routers with a way out. Makes nothing."""
+        ...
 
     def routers(self, *, tag: str | None = None) -> list[Router]: ...
     def router(self, router_id: str) -> Router: ...
@@ -287,6 +293,10 @@ class Firewall(Protocol):
 
 class Addresses(Protocol):
     """Public addresses, each on at most one port."""
+
+    def permitted(self) -> bool:
+        """Whether this user may make them. Makes nothing."""
+        ...
 
     def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]: ...
     def create_floating_ip(
@@ -334,19 +344,6 @@ class Account(Protocol):
 
     def image_mirror(self) -> str | None:
         """URL of a mirror of container images that the cloud offers, None where it has none."""
-        ...
-
-
-class Guest(Protocol):
-    """What a machine of a cloud knows of itself without logging in: ``Adapter.guest`` on the machine."""
-
-    def instance(self) -> Instance | None:
-        """Which machine this is; None while no source names it. Blocks for some seconds."""
-        ...
-
-    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
-        """Where a volume shows in /dev once it is attached, the likeliest place first. ``device``: ``Attachment.device``, for a
-        cloud on which the place does not follow from the volume; none are known there without it."""
         ...
 
 

@@ -128,22 +128,30 @@ class Server:
 
 @dataclass(frozen=True)
 class Network:
+    """``foreign``: another project's, which is shared with this one."""
+
     id: str
     name: str
     subnet_ids: tuple[str, ...] = ()
     external: bool = False
     mtu: int = 1500
     tags: tuple[str, ...] = ()
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
 class Subnet:
+    """``pools``: (first, last) address of each range that the cloud gives addresses of; empty where it does not say. ``dhcp``:
+    whether it tells machines their addresses."""
+
     id: str
     name: str
     network_id: str
     cidr: str
     gateway: str = ""
     tags: tuple[str, ...] = ()
+    pools: tuple[tuple[str, str], ...] = ()
+    dhcp: bool = True
 
 
 @dataclass(frozen=True, order=True)

@@ -16,9 +16,10 @@ from pathlib import Path
 from google.protobuf.descriptor import ServiceDescriptor
 
 from moyai.cloud.adapter import Adapter
-from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.config_file import LOGIN_SECTION, read_text
 from moyai.cloud.model import Instance
+from moyai.cloud.own_machine import Guest
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError

@@ -92,10 +92,11 @@ def target_of(name: str, paths: Paths, *, cloud: Cloud, uid: str = "") -> tuple[
 
 def _recorded_target(record: Record) -> Target:
     try:
-        policy = record.cluster.spec.volumes.reclaim_policy
+        spec = record.cluster.spec
     except UsageError:
-        policy = None
-    return Target(record.name, record.uid, record.intended, policy)
+        return Target(record.name, record.uid, record.intended)
+    existing = spec.network.existing
+    return Target(record.name, record.uid, record.intended, existing=existing, volumes=spec.volumes.reclaim_policy)
 
 
 def _there(found: Mapping[str, str]) -> str:
@@ -118,7 +119,7 @@ def _planned(target: Target, cloud: Cloud, *, api: KubeApi | None) -> Plan:
     """Read the cloud, and Kubernetes beside it where there is a way into the cluster, and plan."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="look") as pool:
         asked = pool.submit(observe.kube_use, api, cloud.kind.volume_names)
-        observed = observe.take(cloud, name=target.name, uid=target.uid, plan_for="down")
+        observed = observe.take(cloud, name=target.name, uid=target.uid, plan_for="down", existing=target.existing)
         observed = replace(observed, in_use=asked.result())
     plan = plan_down(observed, target)
     silent = api is not None and observed.in_use is None

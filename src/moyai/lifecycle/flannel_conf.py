@@ -19,8 +19,9 @@ from typing import Any
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.reading import read_text
 from moyai.plan.node_network import node_prefix, read_net_conf
+from moyai.spec.cluster_network import NetworkSpec
 from moyai.spec.load import validate
-from moyai.spec.model import Cluster, NetworkSpec
+from moyai.spec.model import Cluster
 from moyai.spec.pod_network import EtcdKey
 
 _LIMIT = 65536

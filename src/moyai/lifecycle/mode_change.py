@@ -131,7 +131,9 @@ class _Moving:
             raise Terminal(
                 f"cluster {record.name} is not as its spec says", hint="`moyai up` first: `moyai plan` shows what it would do"
             )
-        observed = replace(start.observed, sources_allowed=self._cloud.networks.sources_allowed())
+        observed = replace(
+            start.observed, sources_allowed=self._cloud.networks.sources_allowed(cluster.spec.network.existing.network)
+        )
         now = situation(cluster, observed, recorded=start.recorded, addons=start.facts.addons)
         # the rules of a spec hold for the new mode, too
         target = validate(dump(with_mode(cluster, mode)), source="--to", recorded=True)

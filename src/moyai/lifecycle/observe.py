@@ -30,8 +30,10 @@ from moyai.lifecycle.tokens import token_ids
 from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
 from moyai.plan.existing import GROUPS
+from moyai.plan.given_network import is_named
 from moyai.plan.nodes import CONTROL_PLANE_POOL, cluster_of_node, pool_of_node
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
+from moyai.spec.existing_network import NONE_EXISTING, ExistingNetwork
 
 WORKERS = 8
 
@@ -41,6 +43,7 @@ class Answers:
     """What somebody has asked the cloud already, so that ``take`` does not ask it again; None: not asked, or not answered."""
 
     networks: tuple[Network, ...] | None = None
+    subnets: tuple[Subnet, ...] | None = None
     flavors: tuple[Flavor, ...] | None = None
     zones: tuple[str, ...] | None = None
     images: tuple[Image, ...] | None = None
@@ -48,6 +51,7 @@ class Answers:
     login: OwnLogin | None = None
     balancer_providers: tuple[str, ...] | None = None
     sources_allowed: bool | None = None
+    permitted: frozenset[Capability] | None = None
 
 
 def take(
@@ -58,14 +62,16 @@ def take(
     plan_for: str = "up",
     ask_providers: bool = False,
     ask_login: bool = False,
-    ask_sources: bool = False,
+    ask_rights: bool = False,
+    existing: ExistingNetwork = NONE_EXISTING,
     answers: Answers = Answers(),
     notes: MachineNotes | None = None,
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas.
 
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
-    the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
+    the user's own login can do. ``ask_rights``: whether it matters if the user may make routers, floating IPs and ports that
+    send from other addresses. ``existing``: networks of the user's that are to be used.
     ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
     """
     known = {name: answer for name, answer in vars(answers).items() if answer is not None}
@@ -85,12 +91,12 @@ def take(
             "images": cloud.images.images,
             "account": lambda: _account(cloud),
         }
-        if ask_sources:
-            everywhere["sources_allowed"] = cloud.networks.sources_allowed
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="snapshot") as pool:
         asked = _ask(pool, everywhere, known=known)
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
+        asks = up and ask_rights and answers.permitted is None
+        rights = _ask(pool, _rights(cloud, offered, existing=existing) if asks else {}, known=())
         keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
@@ -106,19 +112,32 @@ def take(
         )
         got = {**known, **{name: future.result() for name, future in asked.items()}}
         own_name = keys.object_name(name, keys.NETWORK)
-        ids = [n.id for n in got["networks"] if tag in n.tags or (n.name == own_name and owner(n) is None)]
+        ids = [
+            n.id
+            for n in got["networks"]
+            if tag in n.tags or (n.name == own_name and owner(n) is None) or is_named(existing.network, n)
+        ]
+        if up and ask_rights and "sources_allowed" not in got:
+            given = next((n.id for n in got["networks"] if is_named(existing.network, n)), "")
+            got["sources_allowed"] = cloud.networks.sources_allowed(given)
+        offered -= {Capability(name) for name, may in rights.items() if not may.result()}
+        offered &= answers.permitted or offered
         group_names = {keys.object_name(name, keys.security_group(role)) for role in GROUPS}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
-        routers = [r.id for r in got.get("routers", ()) if tag in r.tags]
+        routers = [r.id for r in got.get("routers", ()) if tag in r.tags or is_named(existing.router, r)]
         external = [n.id for n in got["networks"] if n.external] if up else []
-        listed_subnets = [pool.submit(cloud.networks.subnets, network_id=identity) for identity in (*ids, *external)]
+        # a router of the user's may have any subnet
+        every = [pool.submit(cloud.networks.subnets)] if up and existing.router else []
+        of_networks = () if answers.subnets is not None else (*ids, *external)
+        listed_subnets = [*every, *(pool.submit(cloud.networks.subnets, network_id=identity) for identity in of_networks)]
         listed_ports = [pool.submit(cloud.networks.ports, network_id=identity) for identity in ids]
         if routers:
             listed_ports.append(pool.submit(cloud.networks.ports, device_ids=routers))
         rules = pool.submit(cloud.firewall.security_group_rules, groups) if groups else None
         ports: dict[str, Port] = {port.id: port for port in got["tagged_ports"]}
         ports |= {port.id: port for listed in listed_ports for port in listed.result()}
-        subnets = {subnet.id: subnet for listed in listed_subnets for subnet in listed.result()}
+        subnets = {subnet.id: subnet for subnet in answers.subnets or ()}
+        subnets |= {subnet.id: subnet for listed in listed_subnets for subnet in listed.result()}
     servers = tuple(got["servers"] if keeps else told_servers(got["servers"], cluster=name, notes=notes))
     return Observed(
         flavors=tuple(got.get("flavors", ())),
@@ -175,6 +194,22 @@ def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str
         calls["entrance"] = lambda: cloud.entrances.entrance(name=keys.object_name(name, keys.ENTRANCE), tags=[tag])
     if Capability.CREDENTIALS in offered:
         calls["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
+    return calls
+
+
+def permitted(cloud: Cloud) -> frozenset[Capability]:
+    """The capabilities that the cloud has and that this user may use."""
+    offered = cloud.capabilities()
+    return offered - {Capability(name) for name, may in _rights(cloud, offered, existing=NONE_EXISTING).items() if not may()}
+
+
+def _rights(cloud: Cloud, offered: Collection[Capability], *, existing: ExistingNetwork) -> dict[str, Callable[[], bool]]:
+    """Of capabilities that the cloud has and that objects of the user's do not stand for: whether this user may use them."""
+    calls: dict[str, Callable[[], bool]] = {}
+    if Capability.ROUTERS in offered and not (existing.network or existing.router):
+        calls[Capability.ROUTERS] = cloud.routers.permitted
+    if Capability.FLOATING_IPS in offered:
+        calls[Capability.FLOATING_IPS] = cloud.addresses.permitted
     return calls
 
 

@@ -124,6 +124,7 @@ class _Seat(BaseModel):
     model_config = ConfigDict(strict=True)
     slot: int
     zone: str
+    address: str = ""
 
 
 class _InCloud(BaseModel):
@@ -160,7 +161,10 @@ class RecordForm(BaseModel):
         description="the rotation of certificates or keys that is under way; empty or absent for none",
     )
     spec: _Spec = Field(description="the spec of the last `up`, with all defaults, in the form of [the spec](spec.md)")
-    seats: dict[str, _Seat] = Field(description="for each node: its index in the address ranges (`slot`) and its zone (`zone`)")
+    seats: dict[str, _Seat] = Field(
+        description="for each node: its index in the address ranges (`slot`), its zone (`zone`) and, on a network of "
+        "yours, the `address` that the cloud gave it"
+    )
     objects: list[ObjectForm] = Field(description="every object whose creation was begun")
 
 
@@ -218,11 +222,15 @@ def write_object(key: Key, entry: Mapping[str, str]) -> dict[str, str]:
 
 def read_allocations(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, NodeAllocation]:
     """Node → its allocation. On disk they are called ``seats``, and a node's index is called ``slot``."""
-    return {name: NodeAllocation(row["slot"], row["zone"]) for name, row in rows.items()}
+    return {name: NodeAllocation(row["slot"], row["zone"], row.get("address", "")) for name, row in rows.items()}
 
 
 def write_allocations(allocations: Mapping[str, NodeAllocation]) -> dict[str, dict[str, Any]]:
-    return {name: {"slot": one.index, "zone": one.zone} for name, one in allocations.items()}
+    return {name: _seat(one) for name, one in allocations.items()}
+
+
+def _seat(one: NodeAllocation) -> dict[str, Any]:
+    return {"slot": one.index, "zone": one.zone, **({"address": one.address} if one.address else {})}
 
 
 def read_upgrade(row: Mapping[str, Any] | None) -> Upgrade | None:

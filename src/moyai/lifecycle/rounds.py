@@ -106,7 +106,7 @@ class Rounds:
                 record, last = start.record or record, last + self._number - before
                 continue
             self._patience.renew()
-            if not start.plan.replacements:
+            if not (start.plan.replacements or start.plan.unsettled):
                 break
             if self._number >= last:
                 names = ", ".join(one.node for one in start.plan.replacements)

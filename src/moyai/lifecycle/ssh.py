@@ -88,7 +88,7 @@ def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
             hop = machine_name(cluster.name, router.name)
             way = SshWay(USER, str(router.networks[0].address), _options(record, common, name=hop, way=way))
         return SshWay(user, str(target.address), _options(record, common, name=name, way=way))
-    address = str(address_in_pool(cluster.spec, pool_of_node(name, cluster.name), index=record.allocations[name].index))
+    address = address_in_pool(cluster.spec, pool_of_node(name, cluster.name), allocation=record.allocations[name])
     return SshWay(user, address, _options(record, common, name=name, way=way))
 
 

@@ -209,7 +209,8 @@ def look(
             uid=recorded.uid,
             ask_providers=provider,
             ask_login=not recorded.ready,
-            ask_sources=not recorded.ready,
+            ask_rights=not recorded.ready,
+            existing=cluster.spec.network.existing,
             answers=answers or Answers(),
             notes=notes,
         )
@@ -275,7 +276,7 @@ def carry_out(
     suffix: str,
 ) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
-    plan = start.plan
+    plan = start.plan.part
     if record.rotation:
         # a killed rotation may have left the record's keys half-way
         prepare(record, record.rotation)

@@ -16,7 +16,7 @@ from moyai.core.paths import home_folder
 from moyai.core.user_files import editing
 from moyai.core.yamlread import YamlError, read_one
 from moyai.localcloud.layout import LocalCloudConfig
-from moyai.localcloud.secrets import CloudSecrets
+from moyai.localcloud.secrets import PROJECT, CloudSecrets
 
 
 def user_file(environ: Mapping[str, str] = os.environ) -> Path:
@@ -27,7 +27,7 @@ def user_file(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def entries(config: LocalCloudConfig, secrets: CloudSecrets) -> dict[str, Any]:
-    """``NAME``: the project ``demo`` and its user; ``NAME-admin``: the administrator."""
+    """``NAME``: the project ``demo`` and its user, by the login of the profile; ``NAME-admin``: the administrator."""
 
     def entry(user: str, password: str) -> dict[str, Any]:
         return {
@@ -43,7 +43,19 @@ def entries(config: LocalCloudConfig, secrets: CloudSecrets) -> dict[str, Any]:
             "identity_api_version": 3,
         }
 
-    return {config.name: entry("demo", secrets.demo), f"{config.name}-admin": entry("admin", secrets.admin)}
+    own = entry(PROJECT, secrets.demo)
+    if config.profile.login == "application-credential":
+        own |= {
+            "auth_type": "v3applicationcredential",
+            "auth": {
+                "auth_url": config.auth_url,
+                "username": PROJECT,
+                "user_domain_id": "default",
+                "application_credential_name": PROJECT,
+                "application_credential_secret": secrets.credential,
+            },
+        }
+    return {config.name: own, f"{config.name}-admin": entry("admin", secrets.admin)}
 
 
 def put(file: Path, config: LocalCloudConfig, *, secrets: CloudSecrets) -> None:

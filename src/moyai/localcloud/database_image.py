@@ -26,7 +26,7 @@ from moyai.localcloud.services.infra import DATABASES
 from moyai.localcloud.services.rendering import ServiceContext
 
 #: Changes with what ``setup`` puts into a new cloud.
-SCHEMA = 2
+SCHEMA = 3
 _SECRETS = secrets.CloudSecrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "")
 
 

@@ -50,9 +50,15 @@ def addresses() -> list[tuple[str, ipaddress.IPv4Interface]]:
     ]
 
 
+def _ranges(config: LocalCloudConfig) -> list[tuple[str, ipaddress.IPv4Network]]:
+    """All ranges of the cloud that the host has routes to, each with its name."""
+    more = ((f"network {wire.name}'s", wire.network) for wire in config.wires[1:])
+    return [("management", config.management), ("external", config.external), *more]
+
+
 def check_ranges(config: LocalCloudConfig) -> None:
     """Refuse ranges that the host itself uses. Raises UsageError."""
-    for what, network in (("management", config.management), ("external", config.external)):
+    for what, network in _ranges(config):
         for device, interface in addresses():
             if device != config.link and interface.network.overlaps(network):
                 raise UsageError(
@@ -91,13 +97,13 @@ def _in_use(network: ipaddress.IPv4Network, config: LocalCloudConfig) -> str:
 
 
 def _is_fence(route: Mapping[str, Any], config: LocalCloudConfig) -> bool:
-    ranges = {str(config.management), str(config.external)}
+    ranges = {str(network) for _, network in _ranges(config)}
     return route.get("type") == "unreachable" and route.get("metric") == FENCE_METRIC and route.get("dst") in ranges
 
 
 def attach(config: LocalCloudConfig, init: int) -> None:
     """Connect the host to the cloud whose init has this pid; what stands already stays."""
-    for network in (config.management, config.external):
+    for _, network in _ranges(config):
         run(["ip", "route", "replace", "unreachable", str(network), "metric", str(FENCE_METRIC)])
     found = links().get(config.link)
     if found is not None and not _leads_into(found, init):
@@ -116,7 +122,8 @@ def attach(config: LocalCloudConfig, init: int) -> None:
     run(["ip", "link", "set", config.link, "up"])
     source = ["src", config.host_address]
     run(["ip", "route", "replace", str(config.management), "dev", config.link, *source])
-    run(["ip", "route", "replace", str(config.external), "via", config.address, "dev", config.link, *source])
+    for wire in config.wires:
+        run(["ip", "route", "replace", str(wire.network), "via", config.address, "dev", config.link, *source])
     if config.outbound:
         run(["nft", "-f", "-"], stdin=outbound_rules(config))
 
@@ -132,13 +139,13 @@ def table(config: LocalCloudConfig) -> str:
 
 def outbound_rules(config: LocalCloudConfig) -> str:
     """nftables for the host: machines' packets leave with the host's own address; to the host itself they open nothing."""
-    name = table(config)
+    name, sources = table(config), ", ".join(str(wire.network) for wire in config.wires)
     return f"""add table inet {name}
 delete table inet {name}
 table inet {name} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {config.external} oifname != "{config.link}" masquerade
+    ip saddr {{ {sources} }} oifname != "{config.link}" masquerade
   }}
   chain input {{
     type filter hook input priority filter; policy accept;

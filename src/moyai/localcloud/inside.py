@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from moyai.linux.process import run
-from moyai.localcloud.layout import PORTS, REACHABLE_BY_MACHINES, VXLAN_PORT, Hypervisor, LocalCloudConfig
-from moyai.localcloud.services.network import EXTERNAL_BRIDGE, MANAGEMENT_BRIDGE
+from moyai.localcloud.layout import PORTS, REACHABLE_BY_MACHINES, VXLAN_PORT, FlatNetwork, Hypervisor, LocalCloudConfig
+from moyai.localcloud.services.network import MANAGEMENT_BRIDGE, card
 
 #: The cloud's end of the veth to the host.
 UPLINK = "host0"
@@ -63,7 +63,7 @@ def links(config: LocalCloudConfig) -> str:
     lines = ["link set lo up"]
     for bridge, address, network in (
         (MANAGEMENT_BRIDGE, config.address, config.management),
-        (EXTERNAL_BRIDGE, config.external_gateway, config.external),
+        *((wire.bridge, wire.gateway, wire.network) for wire in config.wires),
     ):
         lines += [
             f"link add {bridge} type bridge forward_delay 0",
@@ -76,6 +76,12 @@ def links(config: LocalCloudConfig) -> str:
                 f"link add {hypervisor.netns} type veth peer name eth0 netns {hypervisor.netns}",
                 f"link set {hypervisor.netns} master {MANAGEMENT_BRIDGE} up",
             ]
+            for wire in filter(_is_shared, config.wires):
+                end = f"{hypervisor.netns}-{card(wire)}"
+                lines += [
+                    f"link add {end} type veth peer name {card(wire)} netns {hypervisor.netns}",
+                    f"link set {end} master {wire.bridge} up",
+                ]
     # nothing leaves but to the host; with `outbound` this is replaced by a route to it
     lines.append("route add unreachable default metric 4278198272")
     if config.outbound:
@@ -88,7 +94,12 @@ def hypervisor_links(config: LocalCloudConfig, hypervisor: Hypervisor) -> str:
     return (
         f"link set lo up\naddress add {hypervisor.address}/{config.management.prefixlen} dev eth0\n"
         f"link set eth0 up\nroute add default via {config.address}\n"
+        + "".join(f"link set {card(wire)} up\n" for wire in filter(_is_shared, config.wires))
     )
+
+
+def _is_shared(wire: FlatNetwork) -> bool:
+    return wire.shared
 
 
 def filter_rules(config: LocalCloudConfig) -> str:
@@ -100,10 +111,9 @@ def filter_rules(config: LocalCloudConfig) -> str:
 
     ICMP and ICMPv6 stand as numbers, 1 and 58: a host without /etc/protocols does not know their names.
     """
+    of_machines = "{ " + ", ".join(wire.bridge for wire in config.wires) + " }"
     outbound = (
-        f"iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} ip daddr != {config.management} accept"
-        if config.outbound
-        else ""
+        f"iifname {of_machines} oifname {MANAGEMENT_BRIDGE} ip daddr != {config.management} accept" if config.outbound else ""
     )
     reachable = ", ".join(str(PORTS[name]) for name in REACHABLE_BY_MACHINES)
     writable, readonly = PORTS["registry"], PORTS["registry-readonly"]
@@ -112,11 +122,11 @@ delete table inet moyai
 table inet moyai {{
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
-    iifname {EXTERNAL_BRIDGE} ip daddr {config.address} tcp dport {writable} dnat ip to {config.address}:{readonly}
+    iifname {of_machines} ip daddr {config.address} tcp dport {writable} dnat ip to {config.address}:{readonly}
   }}
   chain input {{
     type filter hook input priority -10; policy accept;
-    iifname {EXTERNAL_BRIDGE} jump machines
+    iifname {of_machines} jump machines
     tcp dport {writable} iifname != lo ip saddr != {config.host_address} drop
     tcp dport {PORTS["rabbitmq"]} ip saddr {config.host_address} drop
     udp dport {VXLAN_PORT} ip saddr {config.host_address} drop
@@ -129,9 +139,9 @@ table inet moyai {{
   }}
   chain forward {{
     type filter hook forward priority -10; policy accept;
-    iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} ct state established,related accept
+    iifname {of_machines} oifname {MANAGEMENT_BRIDGE} ct state established,related accept
     {outbound}
-    iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} drop
+    iifname {of_machines} oifname {MANAGEMENT_BRIDGE} drop
   }}
 }}
 """

@@ -16,6 +16,7 @@ from typing import Any
 
 from moyai.core.errors import UsageError
 from moyai.core.ids import is_dns_label
+from moyai.localcloud.profile import CloudProfile, from_data
 
 #: API ports, all on the management address.
 PORTS: Mapping[str, int] = {
@@ -49,6 +50,10 @@ REACHABLE_BY_MACHINES = (
     "nifcloud",
 )
 
+#: The bridge of the external network in the cloud's own namespace.
+EXTERNAL_BRIDGE = "os-br-ex"
+NO_PROFILE = CloudProfile()
+
 #: UDP port of the tunnels between the hypervisors (the Linux kernel's and Neutron's default).
 VXLAN_PORT = 8472
 
@@ -76,14 +81,31 @@ class Hypervisor:
 
 
 @dataclass(frozen=True)
+class FlatNetwork:
+    """A flat network of the cloud: its name, which Neutron's physical network has as well, and its bridge. ``shared``: machines
+    are on it, so that it reaches all hypervisors."""
+
+    name: str
+    bridge: str
+    network: ipaddress.IPv4Network
+    shared: bool = False
+
+    @property
+    def gateway(self) -> str:
+        return str(self.network[1])
+
+
+@dataclass(frozen=True)
 class LocalCloudConfig:
-    """A local cloud, as asked for. ``outbound``: whether machines may reach what the host reaches (by NAT on the host)."""
+    """A local cloud, as asked for. ``outbound``: whether machines may reach what the host reaches (by NAT on the host).
+    ``profile``: what makes it like a company's cloud."""
 
     name: str = "moyai"
     management_cidr: str = "10.255.0.0/24"
     external_cidr: str = "198.51.100.0/24"
     zones: tuple[str, ...] = ("az1", "az2")
     outbound: bool = False
+    profile: CloudProfile = NO_PROFILE
 
     def __post_init__(self) -> None:
         if not is_dns_label(self.name, max_length=24):
@@ -94,6 +116,14 @@ class LocalCloudConfig:
             raise UsageError(
                 f"ranges {management} and {external} overlap", hint="the management and the external range must differ"
             )
+        taken = {"management": management, "external": external}
+        for one in self.profile.networks:
+            for what, other in taken.items():
+                if one.network.overlaps(other):
+                    raise UsageError(
+                        f"network {one.name} {one.cidr} overlaps {what} {other}", hint="give the profile another range"
+                    )
+            taken[one.name] = one.network
         if not self.zones or len(self.zones) > 8:
             raise UsageError(f"{len(self.zones)} zones", hint="a local cloud has 1 to 8 zones")
         if len(set(self.zones)) != len(self.zones):
@@ -109,6 +139,7 @@ class LocalCloudConfig:
     def from_json(cls, text: str) -> LocalCloudConfig:
         data: dict[str, Any] = json.loads(text)
         data["zones"] = tuple(data["zones"])
+        data["profile"] = from_data(data.get("profile", {}), source=data["name"])
         return cls(**data)
 
     def to_json(self) -> str:
@@ -123,13 +154,22 @@ class LocalCloudConfig:
         return ipaddress.IPv4Network(self.external_cidr)
 
     @property
+    def wires(self) -> tuple[FlatNetwork, ...]:
+        """The networks that the host reaches besides the management one: ``public``, then those of the profile."""
+        more = (
+            FlatNetwork(one.name, f"os-br-x{number}", one.network, shared=one.kind == "provider")
+            for number, one in enumerate(self.profile.networks, start=1)
+        )
+        return (FlatNetwork("public", EXTERNAL_BRIDGE, self.external), *more)
+
+    @property
     def address(self) -> str:
         """The cloud's own address: every API listens there and nowhere else."""
         return str(self.management[1])
 
     @property
     def external_gateway(self) -> str:
-        return str(self.external[1])
+        return self.wires[0].gateway
 
     @property
     def host_address(self) -> str:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from moyai.core.files import write_private
 
+#: The project that users work in, and its user.
+PROJECT = "demo"
 #: The OpenStack services that log in to Keystone themselves.
 SERVICE_USERS = ("glance", "placement", "nova", "neutron", "cinder", "octavia")
 
 
 @dataclass(frozen=True)
 class CloudSecrets:
-    """``services``: service user → password. ``octavia_key`` must have 32 characters."""
+    """``services``: service user → password. ``octavia_key`` must have 32 characters. ``credential``: of the application
+    credential that the project's user may log in with; empty in a cloud of before there was one."""
 
     admin: str
     demo: str
@@ -23,6 +26,7 @@ class CloudSecrets:
     rabbitmq: str
     metadata: str
     octavia_key: str
+    credential: str = ""
 
 
 def generate() -> CloudSecrets:
@@ -37,6 +41,7 @@ def generate() -> CloudSecrets:
         rabbitmq=draw(),
         metadata=draw(),
         octavia_key=draw(),
+        credential=draw(),
     )
 
 
@@ -46,7 +51,7 @@ def load(file: Path) -> CloudSecrets | None:
     except FileNotFoundError:
         return None
     # a cloud that an earlier version of moyai created has keys that are no longer used
-    return CloudSecrets(**{one.name: data[one.name] for one in fields(CloudSecrets)})
+    return CloudSecrets(**{one.name: data[one.name] for one in fields(CloudSecrets) if one.name in data})
 
 
 def save(file: Path, values: CloudSecrets) -> None:

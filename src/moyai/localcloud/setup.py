@@ -22,7 +22,8 @@ from moyai.localcloud import database
 from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
 from moyai.localcloud.layout import FLAVORS
-from moyai.localcloud.secrets import SERVICE_USERS
+from moyai.localcloud.profile import ProfileNetwork
+from moyai.localcloud.secrets import PROJECT, SERVICE_USERS
 from moyai.localcloud.services.rendering import ServiceContext, python_env
 from moyai.localcloud.services.volume import BACKEND_NAME, MULTIATTACH_TYPE, VOLUME_TYPE
 
@@ -78,13 +79,20 @@ class Setup:
             schema("placement", self._simple("placement", "placement-manage", "placement/placement.conf", "db", "sync")),
             schema("nova", self._nova),
             schema("cinder", self._simple("cinder", "cinder-manage", "cinder.conf", "db", "sync")),
-            schema("octavia", self._simple("octavia", "octavia-db-manage", "octavia.conf", "upgrade", "head")),
+            *(
+                [schema("octavia", self._simple("octavia", "octavia-db-manage", "octavia.conf", "upgrade", "head"))]
+                if self._has("octavia")
+                else []
+            ),
             schema("glance", self._simple("glance", "glance-manage", "glance-api.conf", "db_sync")),
             Task("cloud: users and catalog", self._catalog, after=("cloud: keystone database",)),
             Task("cloud: external network", self._network, after=("cloud: users and catalog", "cloud: neutron database")),
             Task("cloud: volume types", self._volume_types, after=("cloud: users and catalog", "cloud: cinder database")),
             Task("cloud: flavors and zones", self._compute, after=("cloud: users and catalog", "cloud: nova database")),
         ]
+
+    def _has(self, service: str) -> bool:
+        return service not in self._context.config.profile.without
 
     def _names(self) -> set[str]:
         return {status.name for status in self._control.status()}
@@ -172,7 +180,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
             api.request("PUT", "keystone", path=f"/v3/projects/{project}/users/{user}/roles/{role}")
 
         # before the users: a service logs in as soon as its user exists, and keeps the catalog that it then gets for an hour
-        for name, kind, port, path in _CATALOG:
+        for name, kind, port, path in (one for one in _CATALOG if self._has(one[0])):
             identifier = post("services", "service", name=name, type=kind)
             for interface in ("public", "internal", "admin"):
                 url = context.config.url(port, path)
@@ -193,14 +201,18 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
             user = post("users", "user", name=name, domain_id="default", password=context.secrets.services[name])
             for role in ("admin", "service"):
                 grant(service, user, role=roles[role])
-        demo = post("projects", "project", name="demo", domain_id="default")
-        user = post("users", "user", name="demo", domain_id="default", password=context.secrets.demo, default_project_id=demo)
+        demo = post("projects", "project", name=PROJECT, domain_id="default")
+        user = post("users", "user", name=PROJECT, domain_id="default", password=context.secrets.demo, default_project_id=demo)
         for role in ("member", "load-balancer_member"):
             grant(demo, user, role=roles[role])
         admin = api.get("keystone", "/v3/users?name=admin")["users"][0]["id"]
         project = api.get("keystone", "/v3/projects?name=admin")["projects"][0]["id"]
         grant(project, admin, role=roles["load-balancer_admin"])
         grant(demo, admin, role=roles["admin"])
+        if context.config.profile.login == "application-credential":
+            own = Api(context.config, context.secrets.demo, user=PROJECT, project=PROJECT)
+            given = {"name": PROJECT, "secret": context.secrets.credential, "description": "what clouds.yaml logs in with"}
+            own.post("keystone", f"/v3/users/{user}/application_credentials", body={"application_credential": given})
 
     # ---- what users find in their cloud
 
@@ -226,6 +238,31 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
             "allocation_pools": [{"start": str(config.external[10]), "end": str(config.external[-6])}],
         }
         api.post("neutron", "/v2.0/subnets", body={"subnet": subnet})
+        for one in config.profile.networks:
+            self._profile_network(one)
+
+    def _profile_network(self, one: ProfileNetwork) -> None:
+        external = one.kind == "external"
+        network = {
+            "name": one.name,
+            "router:external": external,
+            "shared": not external,
+            "provider:network_type": "flat",
+            "provider:physical_network": one.name,
+            "port_security_enabled": not external,
+        }
+        made = self._api.post("neutron", "/v2.0/networks", body={"network": network})["network"]["id"]
+        first, last = one.pool
+        subnet = {
+            "name": f"{one.name}-subnet",
+            "network_id": made,
+            "ip_version": 4,
+            "cidr": one.cidr,
+            "gateway_ip": str(one.network[1]),
+            "enable_dhcp": not external,
+            "allocation_pools": [{"start": first, "end": last}],
+        }
+        self._api.post("neutron", "/v2.0/subnets", body={"subnet": subnet})
 
     def _volume_types(self, _: Mapping[str, Any], step: Progress) -> None:
         api = self._api

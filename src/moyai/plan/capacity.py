@@ -125,5 +125,7 @@ def routes_of_others(cluster: Cluster, observed: Observed, *, steps: Sequence[St
     """Routes in the cluster's router that somebody else put there."""
     if any(isinstance(step, s.CreateRouter) for step in steps):
         return ()
-    name = keys.object_name(cluster.name, keys.ROUTER)
-    return foreign_routes((router for router in observed.routers if router.name == name), cluster.spec)
+    name, given = keys.object_name(cluster.name, keys.ROUTER), cluster.spec.network.existing
+    of_others = bool(given.network or given.router)
+    there = (one for one in observed.routers if (one.id == given.router if of_others else one.name == name))
+    return foreign_routes(there, cluster.spec)

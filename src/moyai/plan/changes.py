@@ -29,7 +29,10 @@ _FIXED: Mapping[str, str] = {
     "cloud": "the cluster's objects are in that cloud",
     "kubernetesVersion": "`moyai upgrade` changes it",
     "controlPlane.zone": _MACHINE,
+    "controlPlane.apiServerFixedIP": "the API's address is in certificates and in every node's configuration",
     "controlPlane.endpoint": "the API's address is in certificates and in every node's configuration",
+    "network.disableExternalNetwork": "the API's address and those of Services follow from it",
+    "network.existing": "the machines are there",
     "network.nodeCIDR": _RANGES,
     "network.podCIDR": _RANGES,
     "network.nodePodPrefix": _RANGES,
@@ -98,6 +101,8 @@ _ALWAYS: Mapping[str, Any] = {
     "services.announce": {"ranges": [], "loadBalancerClass": ""},
     "network.bgp": {"asn": 64522, "routers": [], "meshUpTo": 10, "reflectorLabel": "moyai.dev/route-reflector"},
     "machines": [],
+    "network.disableExternalNetwork": False,
+    "network.existing": {"network": "", "subnet": "", "router": ""},
 }
 
 

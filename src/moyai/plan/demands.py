@@ -51,7 +51,7 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
     for where, name, least in uses:
         flavor = next((flavor for flavor in observed.flavors if name in (flavor.name, flavor.id)), None)
         if flavor is None:
-            raise _absent(
+            raise absent(
                 f"{where}.flavor", name, what="flavor", offered=(flavor.name for flavor in observed.flavors), cloud=spec.cloud
             )
         if flavor.memory_mb < least:
@@ -64,7 +64,7 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
     zones += [(f"spec.machines[{n}].zone", one.zone) for n, one in enumerate(spec.machines) if one.zone]
     for where, zone in zones:
         if zone not in observed.zones:
-            raise _absent(where, zone, what="zone", offered=observed.zones, cloud=spec.cloud)
+            raise absent(where, zone, what="zone", offered=observed.zones, cloud=spec.cloud)
     image = _image(spec, observed, version=versions.control_planes)
     other = None if versions.workers == versions.control_planes else _image(spec, observed, version=versions.workers)
     beside = {
@@ -76,7 +76,7 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
     provider = spec.load_balancer.provider
     if provider and observed.balancer_providers and provider not in observed.balancer_providers:
         what = "load balancer provider"
-        raise _absent("spec.loadBalancer.provider", provider, what=what, offered=observed.balancer_providers, cloud=spec.cloud)
+        raise absent("spec.loadBalancer.provider", provider, what=what, offered=observed.balancer_providers, cloud=spec.cloud)
     if not external:
         return Choices(flavors=flavors, image=image, worker_image=other, machine_images=beside)
     network = _network(observed, "spec.network.externalNetwork", name=spec.network.external_network, cloud=spec.cloud)
@@ -105,7 +105,7 @@ def _image(spec: ClusterSpec, observed: Observed, *, version: str) -> Image:
 def _named_image(spec: ClusterSpec, observed: Observed, *, name: str, where: str) -> Image:
     image = next((image for image in observed.images if name in (image.name, image.id)), None)
     if image is None:
-        raise _absent(where, name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
+        raise absent(where, name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
     if not image.ready:
         raise Terminal(
             f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}",
@@ -119,7 +119,7 @@ def _network(observed: Observed, where: str, *, name: str, cloud: str) -> Networ
     if name:
         found = next((network for network in external if name in (network.name, network.id)), None)
         if found is None:
-            raise _absent(where, name, what="external network", offered=(network.name for network in external), cloud=cloud)
+            raise absent(where, name, what="external network", offered=(network.name for network in external), cloud=cloud)
         return found
     if len(external) == 1:
         return external[0]
@@ -131,7 +131,8 @@ def _network(observed: Observed, where: str, *, name: str, cloud: str) -> Networ
     raise UsageError(f"{where}: left out, should be one of {names}: cloud {cloud} has several external networks")
 
 
-def _absent(where: str, name: str, *, what: str, offered: Iterable[str], cloud: str) -> UsageError:
+def absent(where: str, name: str, *, what: str, offered: Iterable[str], cloud: str) -> UsageError:
+    """That the cloud has no object of this name, and what it has."""
     names = sorted(offered)
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     choice = f"should be one of {shown}" if names else "there is none at all"

@@ -18,6 +18,7 @@ from moyai.core.ids import Role, machine_tag
 from moyai.core.keys import Key
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.given_network import NOTHING_GIVEN, GivenNetwork
 from moyai.plan.graph import Made
 from moyai.plan.machines_beside import PlannedMachine
 from moyai.plan.observed import Observed, Recorded, Tagged, owner, owns, server_owner
@@ -59,8 +60,8 @@ class Existing:
     credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
     adopt: tuple[s.Adopt, ...] = ()
 
-    def made(self) -> Made:
-        """The same as ids and facts for the steps."""
+    def made(self, *, fixed: str = "") -> Made:
+        """The same as ids and facts for the steps. ``fixed``: the API's address, where no object of the cloud gives it."""
         ids: dict[Key, str] = dict(self.credentials)
         for key, item in ((keys.NETWORK, self.network), (keys.SUBNET, self.subnet), (keys.ROUTER, self.router)):
             if item is not None:
@@ -80,7 +81,7 @@ class Existing:
         return Made(
             MappingProxyType(ids),
             network_mtu=(self.network.mtu if self.network else 0) or _DEFAULT_MTU,
-            api_address=reached.address if (reached := self.floating_ip or self.entrance) else "",
+            api_address=reached.address if (reached := self.floating_ip or self.entrance) else fixed,
         )
 
 
@@ -92,9 +93,10 @@ def find_existing(
     nodes: Iterable[str] = (),
     networks: Iterable[str] = (),
     machines: Iterable[PlannedMachine] = (),
+    given: GivenNetwork = NOTHING_GIVEN,
 ) -> Existing:
     """``nodes``: names of the nodes whose ports count when they are untagged. ``networks``: names of those beside the cluster's
-    own. ``machines``: those beside the cluster."""
+    own. ``machines``: those beside the cluster. ``given``: networks of the user's, in place of the cluster's own."""
     uid = recorded.uid
     adopt: list[s.Adopt] = []
     machines = tuple(machines)
@@ -115,7 +117,7 @@ def find_existing(
                 adopt.append(s.Adopt(key=key, object_id=found.id, name=shown, tags=more))
         return found
 
-    network = find(keys.NETWORK, observed.networks)
+    network = given.network or find(keys.NETWORK, observed.networks)
     subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
     groups: dict[Role, SecurityGroup | None] = {role: find(keys.security_group(role), observed.groups) for role in GROUPS}
     further = {one: found for one in networks if (found := find(keys.network(one), observed.networks)) is not None}
@@ -123,7 +125,7 @@ def find_existing(
     own = {one.id for one in observed.networks if owns(uid, one)} | {one.id for one in (network, *further.values()) if one}
     inside = [port for port in observed.ports if network is None or port.network_id in own]
     ports = {name: find(keys.port(name), inside) for name in (*nodes, *places)}
-    subnet = find(keys.SUBNET, subnets)
+    subnet = given.subnet or find(keys.SUBNET, subnets)
     if subnet is None and not observed.may_be_untagged:
         # a cloud whose networks are made with their only subnet may have one name for both
         subnet = next((one for one in subnets if owns(uid, one)), None)
@@ -141,7 +143,7 @@ def find_existing(
     return Existing(
         network=network,
         subnet=subnet,
-        router=find(keys.ROUTER, observed.routers),
+        router=given.router or find(keys.ROUTER, observed.routers),
         groups={role: group for role, group in groups.items() if group is not None},
         ports={name: port for name, port in ports.items() if port is not None},
         servers={server.name: server for server in observed.servers if server_owner(server) == uid},

@@ -58,6 +58,7 @@ class Plan:
     """``made``: what exists already. ``notes``: lines for the user. ``choices``: None for the plan of a removal.
 
     ``released``: names of nodes whose allocations are free, because nothing of them is left. ``replacements``: in order.
+    ``unsettled``: names of nodes whose addresses are guesses, until their ports are made.
     """
 
     steps: tuple[Step, ...] = ()
@@ -69,6 +70,22 @@ class Plan:
     kept: tuple[KeptObject, ...] = ()
     released: tuple[str, ...] = ()
     replacements: tuple[Replacement, ...] = ()
+    unsettled: frozenset[str] = frozenset()
+
+    @property
+    def part(self) -> Plan:
+        """What can be done now: all of it, or the ports of the nodes whose addresses the cloud is yet to choose."""
+        if not self.unsettled:
+            return self
+        by_id = {step.id: step for step in self.steps}
+        now: set[StepId] = set()
+        todo = [step.id for step in self.steps if step.key.kind is Kind.PORT and step.key.name in self.unsettled]
+        while todo:
+            identity = todo.pop()
+            if identity not in now:
+                now.add(identity)
+                todo += by_id[identity].after
+        return replace(self, steps=tuple(step for step in self.steps if step.id in now))
 
     def __bool__(self) -> bool:
         return bool(self.steps)

@@ -15,9 +15,20 @@ from moyai.core.errors import UsageError
 from moyai.core.ids import Role
 from moyai.plan.observed import NodeAllocation
 from moyai.spec.beside import NODES
-from moyai.spec.model import FIRST_NODE_NUMBER, VIRTUAL_NUMBER, Cluster, ClusterSpec
+from moyai.spec.cluster_network import FIRST_NODE_NUMBER, VIRTUAL_NUMBER
+from moyai.spec.model import Cluster, ClusterSpec
 
 CONTROL_PLANE_POOL = "control-plane"
+
+
+@dataclass(frozen=True)
+class GivenAddresses:
+    """On a network that exists, where the cloud chooses the address of a port. ``known``: node → the address that its port got.
+    ``free``: what ports that are yet to be made may get. ``where``: the subnet's name."""
+
+    known: Mapping[str, str]
+    free: tuple[str, ...]
+    where: str
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,8 @@ class PlannedNode:
     ``ordinal``: its number in the pool. ``index``: its place in the cluster's ranges, which decides address and pod range.
 
     ``virtual``: the address that it may take besides its own, which is the API's; empty for none. ``announced``: ranges of
-    Services' addresses that it may answer for. ``network``: name of the network that it is in.
+    Services' addresses that it may answer for. ``network``: name of the network that it is in. ``given``: the cloud chooses the
+    address; ``guessed``: and has not done so yet.
     """
 
     name: str
@@ -42,10 +54,12 @@ class PlannedNode:
     virtual: str = ""
     announced: tuple[str, ...] = ()
     network: str = NODES
+    given: bool = False
+    guessed: bool = False
 
     @property
     def allocation(self) -> NodeAllocation:
-        return NodeAllocation(self.index, self.zone)
+        return NodeAllocation(self.index, self.zone, self.address if self.given and not self.guessed else "")
 
 
 def node_name(cluster: str, pool: str, *, ordinal: int) -> str:
@@ -94,13 +108,16 @@ def range_of_network(spec: ClusterSpec, network: str) -> IPv4Network:
     return next((one.cidr for one in spec.networks if one.name == network), spec.network.node_cidr)
 
 
-def address_in_pool(spec: ClusterSpec, pool: str | None, *, index: int) -> IPv4Address:
-    """The address of a node. Each network has the same number for it, as an index is no other node's."""
-    return address_of(range_of_network(spec, network_of_pool(spec, pool)), index)
+def address_in_pool(spec: ClusterSpec, pool: str | None, *, allocation: NodeAllocation) -> str:
+    """The address of a node: what the cloud gave it, else by its index. Each network has the same number for it, as an index is
+    no other node's."""
+    return allocation.address or str(address_of(range_of_network(spec, network_of_pool(spec, pool)), allocation.index))
 
 
 def virtual_address(spec: ClusterSpec) -> str:
     """The API's address that no machine has for good; empty where the API has none."""
+    if chosen := spec.control_plane.api_server_fixed_ip:
+        return str(chosen)
     return str(spec.network.node_cidr[VIRTUAL_NUMBER]) if spec.control_plane.virtual else ""
 
 
@@ -129,10 +146,12 @@ def wanted_nodes(
     own_addresses: Mapping[str, str] | None = None,
     planes: Sequence[int] | None = None,
     pools: Mapping[str, Sequence[int]] | None = None,
+    given: GivenAddresses | None = None,
 ) -> tuple[PlannedNode, ...]:
     """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have. ``own_addresses``:
     node → the address of a port that it has already, though it has no allocation. ``planes``: numbers of the control planes,
-    where they are not the lowest; ``pools``: those of each pool's nodes."""
+    where they are not the lowest; ``pools``: those of each pool's nodes. ``given``: of a network that exists, where no address
+    follows from an index."""
     spec = cluster.spec
     network = spec.network
     taken = {kept.index for kept in allocations.values()}
@@ -142,7 +161,11 @@ def wanted_nodes(
     announced = spec.services.announce.ranges
     addresses = (*used_addresses, *(str(one) for cidr in announced for one in cidr))
     homes = {range_of_network(spec, one) for one in (NODES, *(pool.network for pool in spec.node_pools))}
-    taken |= {index for cidr in homes for address in addresses if (index := index_of(cidr, address)) is not None}
+    if given is None:
+        taken |= {index for cidr in homes for address in addresses if (index := index_of(cidr, address)) is not None}
+    else:
+        ported = {}
+    guesses = iter(given.free if given else ())
 
     def place(role: Role, pool: str, *, ordinal: int, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
         name = node_name(cluster.name, pool, ordinal=ordinal)
@@ -161,6 +184,7 @@ def wanted_nodes(
             zone = min(pool_zones, key=lambda one: held[one], default="")
             held[zone] += 1
             kept = NodeAllocation(index, zone)
+        address, guessed = home(name, pool, kept=kept)
         return PlannedNode(
             name=name,
             role=role,
@@ -169,12 +193,27 @@ def wanted_nodes(
             flavor=flavor,
             zone=kept.zone,
             index=kept.index,
-            address=str(address_in_pool(spec, pool, index=kept.index)),
+            address=address,
             pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, index=kept.index)),
             virtual=virtual_address(spec) if role == "control-plane" else "",
             announced=tuple(map(str, announced)),
             network=network_of_pool(spec, pool),
+            given=given is not None,
+            guessed=guessed,
         )
+
+    def home(name: str, pool: str, *, kept: NodeAllocation) -> tuple[str, bool]:
+        """The node's address, and whether the cloud may yet choose another one."""
+        if given is None:
+            return address_in_pool(spec, pool, allocation=kept), False
+        if name in given.known:
+            return given.known[name], False
+        guess = next(guesses, "")
+        if not guess:
+            raise UsageError(
+                f"spec.network.existing.subnet: {given.where!r} has no address left for node {name}, should have one for each"
+            )
+        return guess, True
 
     def zones_of(pool: str, numbers: Sequence[int]) -> Counter[str]:
         known = (allocations.get(node_name(cluster.name, pool, ordinal=ordinal)) for ordinal in numbers)

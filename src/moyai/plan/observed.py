@@ -206,10 +206,12 @@ class Observed:
 
 @dataclass(frozen=True)
 class NodeAllocation:
-    """What the record keeps of a node, so that it never moves: its index in the cluster's ranges, and its zone."""
+    """What the record keeps of a node, so that it never moves: its index in the cluster's ranges, its zone. ``address``: the
+    one that the cloud chose, on a network that exists; empty where it follows from the index."""
 
     index: int
     zone: str
+    address: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ stay where it is not known. A machine is shut down before a disk that outlives i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import Port, PortUse, Power, Server, Snapshot, Volume
+from moyai.cloud.model import Port, PortUse, Power, Router, Server, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, KEEP_TAG, ROLE_KEY
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
@@ -27,6 +27,7 @@ from moyai.plan.graph import KeptObject, Plan, ordered
 from moyai.plan.load_balancer.names import names_service_of
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Step, StepId, Verb
+from moyai.spec.existing_network import NONE_EXISTING, ExistingNetwork
 
 #: Roles of machines without controllers that would recreate what is removed.
 _NO_PLANES = ("worker", "machine")
@@ -36,12 +37,15 @@ _NO_PLANES = ("worker", "machine")
 class Target:
     """Which cluster goes. ``intended``: what the record says was begun (may be untagged).
 
+    ``existing``: ids of the user's networks that the cluster is in.
+
     ``volumes``: the spec's policy; None where there is no record of the spec, and then they stay.
     """
 
     name: str
     uid: str
     intended: frozenset[Key] = frozenset()
+    existing: ExistingNetwork = NONE_EXISTING
     volumes: Literal["Delete", "Retain"] | None = None
 
 
@@ -103,16 +107,21 @@ class _Teardown:
         if entrance := self.now.entrance:
             self._delete(Kind.ENTRANCE, entrance.id, name=entrance.name)
         self._volumes(list(machines.values()), planes)
+        others = self._routers_of_others(planes, addresses)
         ports = [
             self._delete(
-                Kind.PORT, port.id, name=port.name or port.id, after=[*self._machine_of(port, machines), *planes, *balancers]
+                Kind.PORT,
+                port.id,
+                name=port.name or port.id,
+                # a route of somebody else's router is ours by the port that it leads to
+                after=[*self._machine_of(port, machines), *planes, *balancers, *others],
             )
             for port in self.now.ports
             if self._deletable(port)
         ]
         routers = self._routers(planes, addresses)
         subnets = [
-            self._delete(Kind.SUBNET, subnet.id, name=subnet.name, after=[*ports, *routers, *balancers])
+            self._delete(Kind.SUBNET, subnet.id, name=subnet.name, after=[*ports, *routers, *others, *balancers])
             for subnet in self.now.subnets
             if subnet.id in self.subnets
         ]
@@ -159,7 +168,7 @@ class _Teardown:
         return [lb for lb in self.now.load_balancers if ours(lb)]
 
     def _floating_ips(self, after: list[StepId]) -> list[StepId]:
-        own_ports = {port.id for port in self.now.ports if port.network_id in self.networks}
+        own_ports = {port.id for port in self.now.ports if port.network_id in self.networks or owns(self.uid, port)}
         begun_machines = [key.name for key in self.target.intended if key.kind is Kind.FLOATING_IP and key.name]
         machines = [keys.machine_address_description(self.uid, one) for one in begun_machines]
         gone: list[StepId] = []
@@ -255,6 +264,8 @@ class _Teardown:
             return False  # the cloud's own (DHCP) or the router's, which go with subnet and interface
         if owner(port) is not None:
             return owns(self.uid, port)
+        if port.network_id == self.target.existing.network:
+            return self.now.may_be_untagged and keys.port(port.name) in self.target.intended
         if port.network_id not in self.networks:
             return False
         alive = {lb.vip_port_id for lb in self.now.load_balancers} - {lb.vip_port_id for lb in self._load_balancers()}
@@ -275,17 +286,41 @@ class _Teardown:
                 )
                 self.steps.append(routes)
                 need.append(routes.id)
-            plugs: list[StepId] = []
-            for port in self.now.ports:
-                inside = port.device_id == router.id and port.use is PortUse.ROUTER
-                for subnet_id in port.subnet_ids if inside else ():
-                    off = StepId(Verb.REMOVE, keys.INTERFACE, f"of subnet {subnet_id} on {router.name}")
-                    if off not in plugs:
-                        self.steps.append(
-                            s.RemoveInterface(
-                                key=off.key, after=tuple(need), detail=off.detail, router_id=router.id, subnet_id=subnet_id
-                            )
-                        )
-                        plugs.append(off)
+            plugs = self._unplug(router, need)
             gone.append(self._delete(Kind.ROUTER, router.id, name=router.name, after=[*need, *plugs]))
+        return gone
+
+    def _unplug(self, router: Router, need: Iterable[StepId], *, only: Collection[str] | None = None) -> list[StepId]:
+        """Takes the router off its subnets, or ``only`` off these."""
+        plugs: list[StepId] = []
+        for port in self.now.ports:
+            inside = port.device_id == router.id and port.use is PortUse.ROUTER
+            for subnet_id in port.subnet_ids if inside else ():
+                off = StepId(Verb.REMOVE, keys.INTERFACE, f"of subnet {subnet_id} on {router.name}")
+                if off not in plugs and (only is None or subnet_id in only):
+                    self.steps.append(
+                        s.RemoveInterface(
+                            key=off.key, after=tuple(need), detail=off.detail, router_id=router.id, subnet_id=subnet_id
+                        )
+                    )
+                    plugs.append(off)
+        return plugs
+
+    def _routers_of_others(self, planes: list[StepId], addresses: list[StepId]) -> list[StepId]:
+        """Takes off routers that stay what the cluster has there: routes to its machines, interfaces in its subnets."""
+        mine = {address for port in self.now.ports if owns(self.uid, port) for address in port.fixed_ips}
+        own = {router.id for router in self.routers}
+        gone: list[StepId] = []
+        for router in self.now.routers:
+            if router.id in own:
+                continue
+            need = [*planes, *addresses]
+            if routes := tuple(route for route in router.routes if route.nexthop in mine):
+                step = s.RemoveRoutes(
+                    key=keys.ROUTES, after=tuple(planes), detail=f"of {router.name}", router_id=router.id, routes=routes
+                )
+                self.steps.append(step)
+                need.append(step.id)
+                gone.append(step.id)
+            gone += self._unplug(router, need, only=self.subnets)
         return gone

@@ -60,6 +60,9 @@ def _node(node: PlannedNode) -> dict[str, Any]:
     for name in ("virtual", "announced"):
         if not fields[name]:
             del fields[name]
+    for name in ("given", "guessed"):
+        if not fields[name]:
+            del fields[name]
     if node.network == NODES:
         del fields["network"]
     return {_NODE_KEYS.get(name, name): value for name, value in fields.items()}

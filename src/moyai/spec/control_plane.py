@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
+from moyai.spec.address_types import Ip
 from moyai.spec.base import Model, problem
 from moyai.spec.object_names import Choice, Name
 
@@ -38,6 +39,13 @@ class ControlPlane(Model):
         default="auto",
         description="How the API is reached. `single`: at the address of the only machine. `vrrp`: at a virtual address that "
         "one of the machines holds, and another one takes over. `auto`: `single` for one machine, `vrrp` for more.",
+    )
+
+    api_server_fixed_ip: Ip | None = Field(
+        default=None,
+        alias="apiServerFixedIP",
+        description="The virtual address on a network that exists (`network.existing.network`), which the cloud gives to "
+        "nobody else. On a network of moyai's own it is the fourth of nodeCIDR.",
     )
 
     @model_validator(mode="after")

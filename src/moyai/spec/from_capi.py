@@ -195,8 +195,28 @@ def _network(infrastructure: _CapiObject) -> dict[str, Any]:
         or infrastructure.take("spec.externalNetwork.filter.name")
         or infrastructure.take("spec.externalNetworkId")
     )
-    found = {"nodeCIDR": cidr, "dns": dns, "externalNetwork": external}
+    existing = {
+        "network": _one_of(infrastructure, "spec.network"),
+        "subnet": _one_of(infrastructure, "spec.subnets.0") or _one_of(infrastructure, "spec.subnet"),
+        "router": _one_of(infrastructure, "spec.router"),
+    }
+    found = {
+        "nodeCIDR": cidr,
+        "dns": dns,
+        "externalNetwork": external,
+        "disableExternalNetwork": infrastructure.take("spec.disableExternalNetwork"),
+        "existing": {key: value for key, value in existing.items() if value},
+    }
+    if found["disableExternalNetwork"]:
+        # without an external network there is no floating IP to be disabled
+        infrastructure.take("spec.disableAPIServerFloatingIP")
     return {key: value for key, value in found.items() if value}
+
+
+def _one_of(infrastructure: _CapiObject, path: str) -> Any:
+    """The id of an object that exists, else its name."""
+    by_id, by_filter = infrastructure.take(f"{path}.id"), infrastructure.take(f"{path}.filter.name")
+    return by_id or by_filter or infrastructure.take(f"{path}.name")
 
 
 def _ranges(cluster: _CapiObject) -> dict[str, Any]:

@@ -8,33 +8,28 @@ Each field's description is the reference documentation (docs/reference/spec.md 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from moyai.core.ids import NODE_IMAGE, is_dns_label, node_image
 from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION, is_version
-from moyai.spec.address_types import Cidr, Ip
+from moyai.spec.address_types import Cidr
 from moyai.spec.announced_services import Services, check_announced
 from moyai.spec.backups import Backups
 from moyai.spec.base import Model, problem
 from moyai.spec.beside import NODES, FurtherNetwork, MachineSpec, check_beside
-from moyai.spec.bgp_network import BgpSpec, check_bgp_use, check_routers
+from moyai.spec.bgp_network import check_bgp_use
+from moyai.spec.cluster_network import NetworkSpec, check_once
 from moyai.spec.control_plane import ControlPlane
-from moyai.spec.forbidden_ranges import special_home, special_overlap
+from moyai.spec.forbidden_ranges import special_home
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.object_names import Choice, CloudName, Name, is_new
-from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec, enforces_by_default
 from moyai.spec.rolling import Drain, RollingUpdate
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
-#: Address numbers below this one in the node subnet stay free: the gateway and what an operator may want there.
-FIRST_NODE_NUMBER = 10
-#: That of the API's virtual address, where there is one.
-VIRTUAL_NUMBER = 4
 #: Names of servers are host names (63) and get "-<pool>-<number>" behind the cluster's name.
 MAX_CLUSTER_NAME = 30
 MAX_POOL_NAME = 20
@@ -91,16 +86,8 @@ def _sources(ranges: list[IPv4Network], info: ValidationInfo) -> list[IPv4Networ
         home = special_home(cidr)
         if home:
             raise problem(f"a range that clients have, not one of {home}", at=(number,))
-    _once(ranges if is_new(info) else (), "range")
+    check_once(ranges if is_new(info) else (), "range")
     return ranges
-
-
-def _once(items: Iterable[object], what: str, *, at: tuple[str | int, ...] = ()) -> None:
-    seen: set[object] = set()
-    for number, item in enumerate(items):
-        if item in seen:
-            raise problem(f"another {what}: it is in the list already", at=(*at, number))
-        seen.add(item)
 
 
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
@@ -162,89 +149,6 @@ class NodePool(Model):
                 should = f"another key or effect: taints[{first}] has both {taint.key} and {taint.effect}"
                 raise problem(should, at=("taints", number, "key"))
         return self
-
-
-class NetworkSpec(Model):
-    """The cluster's addresses, and how pods reach each other. Ranges must not overlap; other clusters may use the same ones.
-
-    A range must not reach into 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16 (with the cloud's metadata service), 224.0.0.0/4 or
-    240.0.0.0/4, nor into the external network or to the addresses of the cloud's APIs, as far as the cloud shows them.
-    """
-
-    node_cidr: Cidr = Field(
-        default=IPv4Network("10.8.0.0/24"), alias="nodeCIDR", description="Range of the machines' subnet (/16 to /26)."
-    )
-    pod_cidr: Cidr = Field(default=IPv4Network("10.244.0.0/16"), alias="podCIDR", description="Range of all pods.")
-    node_pod_prefix: Annotated[int, Field(ge=20, le=28)] = Field(
-        default=24, description="Prefix length of one node's part of podCIDR (20 to 28)."
-    )
-    service_cidr: Cidr = Field(
-        default=IPv4Network("10.96.0.0/16"), alias="serviceCIDR", description="Range of ClusterIPs (/12 to /24)."
-    )
-    mode: Mode = Field(
-        default="routes",
-        description="How pods of different nodes reach each other. `routes`: over the cloud's router. `host-gw`: from "
-        "machine to machine, whose ports must be allowed to send from pods' addresses. `vxlan`: encapsulated in UDP. `bgp`: "
-        "as `host-gw`, by routes that nodes announce to each other and to routers outside. `auto`: the cheaper of `host-gw` "
-        "and `vxlan` that the cloud permits, decided when the cluster is made. `none`: you install a CNI plugin.",
-    )
-    vxlan: VxlanSpec = Field(default_factory=VxlanSpec, description="For mode `vxlan`.")
-    bgp: BgpSpec = Field(default_factory=BgpSpec, description="For mode `bgp`.")
-    # not kept with the cluster: what it says becomes the fields that are
-    net_conf: NetConfSource | None = Field(default=None, exclude=True, description="Flannel's configuration, if you have one.")
-    policy: bool = Field(
-        default_factory=enforces_by_default,
-        description="Whether NetworkPolicy objects have an effect: an agent on each node enforces them. New clusters of mode "
-        "`none` have `false` by default, as the CNI plugin may do it. A cluster that exists keeps what its spec leaves out.",
-    )
-    external_network: Choice = Field(
-        default="", description="The cloud's external network that the router leads to; empty: the only one there is."
-    )
-    dns: list[Ip] = Field(
-        default_factory=list[IPv4Address], description="Name servers of the machines, 3 at most; empty: the cloud's own."
-    )
-    max_routes: Annotated[int, Field(ge=1, le=10000)] = Field(
-        default=30,
-        description="How many routes the cloud allows in one router, which its API does not report (OpenStack: `max_routes`).",
-    )
-
-    @model_validator(mode="after")
-    def _check(self, info: ValidationInfo) -> Self:
-        for field, cidr, least, most in (
-            ("nodeCIDR", self.node_cidr, 16, 26),
-            ("podCIDR", self.pod_cidr, 8, 24),
-            ("serviceCIDR", self.service_cidr, 12, 24),
-        ):
-            if not least <= cidr.prefixlen <= most:
-                raise problem(f"a range of /{least} to /{most}", at=(field,))
-            special = special_overlap(cidr) if is_new(info) else ""
-            if special:
-                raise problem(f"apart from {special}", at=(field,))
-        if self.node_pod_prefix <= self.pod_cidr.prefixlen:
-            raise problem(f"longer than podCIDR's prefix, /{self.pod_cidr.prefixlen}", at=("nodePodPrefix",))
-        ranges = {"nodeCIDR": self.node_cidr, "podCIDR": self.pod_cidr, "serviceCIDR": self.service_cidr}
-        for first, second in (("nodeCIDR", "podCIDR"), ("nodeCIDR", "serviceCIDR"), ("podCIDR", "serviceCIDR")):
-            if ranges[first].overlaps(ranges[second]):
-                raise problem(f"apart from {first} {ranges[first]}", at=(second,))
-        api = self.node_cidr[VIRTUAL_NUMBER]
-        check_routers(self.bgp, ranges=ranges, nodes=self.node_addresses, api=api)
-        for number, server in enumerate(self.dns):
-            if server in self.pod_cidr or server in self.service_cidr:
-                raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))
-            if is_new(info) and (home := special_home(server)):
-                raise problem(f"the address of a name server, not one of {home}", at=("dns", number))
-        _once(self.dns if is_new(info) else (), "name server", at=("dns",))
-        return self
-
-    @property
-    def max_nodes(self) -> int:
-        """How many nodes the ranges hold: pod ranges, and node addresses in the lower half of nodeCIDR."""
-        return min(2 ** (self.node_pod_prefix - self.pod_cidr.prefixlen), self.node_cidr.num_addresses // 2 - FIRST_NODE_NUMBER)
-
-    @property
-    def node_addresses(self) -> tuple[IPv4Address, IPv4Address]:
-        """The first and the last address that moyai gives away itself; the cloud gives away the upper half."""
-        return self.node_cidr[FIRST_NODE_NUMBER], self.node_cidr[self.node_cidr.num_addresses // 2 - 1]
 
 
 class LoadBalancerSpec(Model):
@@ -332,11 +236,14 @@ class ClusterSpec(Model):
                 raise problem(f"a name of its own: nodePools[{seen[pool.name]}] has it too", at=("nodePools", number, "name"))
             seen[pool.name] = number
         network = self.network
-        ranges = {"nodeCIDR": network.node_cidr, "podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr}
-        check_beside(self.networks, self.machines, ranges=ranges, pools=self.node_pools, mode=network.mode)
+        ranges = dict(network.ranges)
+        self._check_existing()
+        if network.settled:
+            check_beside(self.networks, self.machines, ranges=ranges, pools=self.node_pools, mode=network.mode)
         homes = [*ranges.values(), *(one.cidr for one in self.networks)]
         check_bgp_use(network.bgp, mode=network.mode, announces=bool(self.services.announce.ranges))
-        check_announced(self.services.announce, homes=homes, nodes=network.node_addresses)
+        if network.settled:
+            check_announced(self.services.announce, homes=homes, nodes=network.node_addresses)
         nodes = self.control_plane.replicas + sum(pool.replicas for pool in self.node_pools)
         if nodes > self.max_nodes:
             most = max(range(len(self.node_pools)), key=lambda n: self.node_pools[n].replicas)
@@ -347,9 +254,31 @@ class ClusterSpec(Model):
             )
         return self
 
+    def _check_existing(self) -> None:
+        existing = self.network.existing
+        given = existing.network or existing.router
+        for field, there in (("networks", self.networks), ("machines", self.machines)):
+            if given and there:
+                raise problem("left out where network.existing is given", at=(field,))
+        for number, pool in enumerate(self.node_pools):
+            if given and pool.network != NODES:
+                raise problem("left out where network.existing is given", at=("nodePools", number, "network"))
+        needs_address, has_address = (
+            bool(existing.network) and self.control_plane.virtual,
+            self.control_plane.api_server_fixed_ip,
+        )
+        if needs_address != (has_address is not None):
+            should = "an address of existing.network" if needs_address else "left out: it is for several control planes on a "
+            should += ", as the API has a virtual one" if needs_address else "network that exists"
+            raise problem(should, at=("controlPlane", "apiServerFixedIP"))
+        if self.network.disable_external_network and self.load_balancer.floating_network:
+            raise problem("left out where network.disableExternalNetwork is true", at=("loadBalancer", "floatingNetwork"))
+
     @property
     def max_nodes(self) -> int:
         """How many nodes the ranges hold beside the addresses of announced Services."""
+        if self.network.existing.network:
+            return self.network.max_nodes
         first, most = self.network.node_addresses[0], self.network.max_nodes
         taken = {int(address) - int(first) for cidr in self.services.announce.ranges for address in cidr}
         return sum(index not in taken for index in range(most))

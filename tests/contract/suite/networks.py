@@ -59,6 +59,23 @@ class Networks:
             cloud.networks.delete_port(port.id)
         cloud.networks.delete_port(port.id)
 
+    def test_whether_a_user_may_make_something_is_said_without_making_it(self, site: Site) -> None:
+        cloud = site.cloud
+        before = (len(cloud.routers.routers()), len(cloud.addresses.floating_ips()))
+        assert cloud.routers.permitted()
+        assert cloud.addresses.permitted()
+        assert cloud.networks.sources_allowed(site.network.id)
+        assert (len(cloud.routers.routers()), len(cloud.addresses.floating_ips())) == before
+        assert not [one for one in cloud.networks.ports(network_id=site.network.id) if "asks" in one.name]
+
+    def test_a_network_and_a_subnet_say_whose_they_are_and_what_they_give_away(self, site: Site) -> None:
+        networks = site.cloud.networks
+        (own,) = networks.networks(tag=site.tag)
+        assert not own.foreign
+        (subnet,) = networks.subnets(tag=site.tag)
+        assert subnet.dhcp
+        assert subnet.pools
+
     def test_a_network_is_built_and_taken_apart_piece_by_piece(self, site: Site) -> None:
         networks, routers = site.cloud.networks, site.cloud.routers
         network = networks.create_network(name=f"{site.uid}-pieces", tags=[site.tag])

@@ -8,11 +8,15 @@ from dataclasses import replace
 from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import Store
 from moyai.cloud.model import Address, FloatingIP, Port, Power
-from moyai.core.errors import Conflict, NotFound
+from moyai.core.errors import Conflict, NotFound, PermissionRefused
 
 
 class MemoryAddresses(MemoryApi):
     service = "addresses"
+
+    @api
+    def permitted(self) -> bool:
+        return self._store.addresses_allowed
 
     @api
     def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]:
@@ -33,6 +37,8 @@ class MemoryAddresses(MemoryApi):
         tags: Sequence[str],
     ) -> FloatingIP:
         store = self._store
+        if not store.addresses_allowed:
+            raise self._refused(PermissionRefused, "rule:create_floatingip is disallowed by policy")
         self._find(store.networks, network_id)
         if address and store.floating_ips.count("address", address):
             raise self._refused(Conflict, f"IP address {address} already allocated")

@@ -17,7 +17,7 @@ from moyai.core.errors import UsageError
 
 @dataclass(frozen=True)
 class MemoryGuest:
-    """Implements ``cloud.capabilities.Guest``."""
+    """Implements ``cloud.own_machine.Guest``."""
 
     found: Instance | None
 

@@ -12,7 +12,7 @@ from moyai.cloud.memory.memory_kind import SOURCES_OF_PORT
 from moyai.cloud.memory.session import api
 from moyai.cloud.memory.subnet_addresses import MemoryRanges
 from moyai.cloud.model import Network, Port, PortUse, SourceAddress, Subnet
-from moyai.core.errors import Conflict, Terminal
+from moyai.core.errors import Conflict, PermissionRefused, Terminal
 
 
 class MemoryNetworks(MemoryRanges):
@@ -64,9 +64,11 @@ class MemoryNetworks(MemoryRanges):
             if wanted.overlaps(ipaddress.ip_network(other.cidr)):
                 raise self._refused(Terminal, f"cidr {cidr} overlaps with subnet {other.id}", object_id=network_id)
         store.take("subnet")
-        subnet = Subnet(store.new_id(), name, network_id, cidr, str(wanted[1]) if gateway else "")
         pools = [(ipaddress.ip_address(first), ipaddress.ip_address(last)) for first, last in allocation_pools]
-        store.pools[subnet.id] = pools or [(wanted[2], wanted[-2])]
+        pools = pools or [(wanted[2], wanted[-2])]
+        shown = tuple((str(first), str(last)) for first, last in pools)
+        subnet = Subnet(store.new_id(), name, network_id, cidr, str(wanted[1]) if gateway else "", pools=shown)
+        store.pools[subnet.id] = pools
 
         def along() -> None:
             store.networks.put(replace(network, subnet_ids=(*network.subnet_ids, subnet.id)))
@@ -136,6 +138,8 @@ class MemoryNetworks(MemoryRanges):
             raise self._refused(Terminal, "Port Security must be enabled in order to have security groups or address pairs.")
         store = self._store
         self._find(store.networks, network_id)
+        if self._is_foreign(network_id) and (fixed_ip or send_from):
+            raise self._refused(PermissionRefused, "(rule:create_port) is disallowed by policy", object_id=network_id)
         subnet: Subnet = self._find(store.subnets, subnet_id)
         for group in security_group_ids:
             self._find(store.groups, group)
@@ -189,5 +193,10 @@ class MemoryNetworks(MemoryRanges):
             self._store.ports.drop(port_id)
 
     @api
-    def sources_allowed(self) -> bool:
-        return self._store.sources_allowed
+    def sources_allowed(self, network_id: str = "") -> bool:
+        return self._store.sources_allowed and not self._is_foreign(network_id)
+
+    def _is_foreign(self, network_id: str) -> bool:
+        """Whether the network is another project's: then the cloud alone chooses addresses there."""
+        network = self._store.networks.get(network_id)
+        return network is not None and network.foreign

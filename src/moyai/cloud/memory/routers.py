@@ -9,11 +9,15 @@ from dataclasses import replace
 from moyai.cloud.memory.session import api
 from moyai.cloud.memory.subnet_addresses import MemoryRanges
 from moyai.cloud.model import Port, PortUse, Router, Subnet
-from moyai.core.errors import Conflict
+from moyai.core.errors import Conflict, PermissionRefused
 
 
 class MemoryRouters(MemoryRanges):
     service = "routers"
+
+    @api
+    def permitted(self) -> bool:
+        return self._store.routers_allowed
 
     @api
     def routers(self, *, tag: str | None = None) -> list[Router]:
@@ -25,6 +29,8 @@ class MemoryRouters(MemoryRanges):
 
     @api
     def create_router(self, *, name: str, tags: Sequence[str]) -> Router:
+        if not self._store.routers_allowed:
+            raise self._refused(PermissionRefused, "rule:create_router is disallowed by policy")
         self._store.take("router")
         return self._make(self._store.routers, Router(self._store.new_id(), name), tags=tags)
 

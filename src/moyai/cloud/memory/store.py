@@ -103,7 +103,7 @@ class Store:
         self.answered: Counter[str] = Counter()
         self.limits: dict[str, int] = {}
         self.tags_later = True
-        self.sources_allowed = True
+        self.sources_allowed = self.routers_allowed = self.addresses_allowed = True
         self.used: Counter[str] = Counter()
         self.zones: tuple[str, ...] = ("az1", "az2")
         self.volume_zones: tuple[str, ...] = ("az1", "az2")

@@ -209,7 +209,7 @@ class NifcloudNetworks:
         if found := self.ports(ids=[port_id]):
             raise Conflict(f"server {found[0].name} has the port, which goes with it", object_id=port_id)
 
-    def sources_allowed(self) -> bool:
+    def sources_allowed(self, network_id: str = "") -> bool:
         return False
 
     # ---- LANs by names and by ids

@@ -35,7 +35,7 @@ _KEYS = ("region", "zone", "zones", "accounting", "endpointURL", "ca")
 
 @dataclass(frozen=True)
 class NifcloudGuest:
-    """Implements ``cloud.capabilities.Guest``. A machine of NIFCLOUD has no metadata service: `up` tells it which one it is,
+    """Implements ``cloud.own_machine.Guest``. A machine of NIFCLOUD has no metadata service: `up` tells it which one it is,
     with the start that it sends. ``folder``: where that is written."""
 
     folder: str = GUEST_FOLDER

@@ -80,7 +80,7 @@ def disk_links(volume_id: str, _device: str = "") -> tuple[str, ...]:
 
 
 class OpenStackGuest:
-    """Implements ``cloud.capabilities.Guest``."""
+    """Implements ``cloud.own_machine.Guest``."""
 
     def instance(self) -> Instance | None:
         return find()

@@ -89,7 +89,9 @@ def server(data: Json) -> Server:
     )
 
 
-def network(data: Json) -> Network:
+def network(data: Json, project_id: str = "") -> Network:
+    """``project_id``: the user's own project."""
+    owner = _text(data.get("project_id") or data.get("tenant_id"))
     return Network(
         id=data["id"],
         name=_text(data.get("name")),
@@ -97,6 +99,7 @@ def network(data: Json) -> Network:
         external=bool(data.get("router:external")),
         mtu=int(data.get("mtu") or 1500),
         tags=_tags(data),
+        foreign=bool(project_id and owner and owner != project_id),
     )
 
 
@@ -108,6 +111,8 @@ def subnet(data: Json) -> Subnet:
         cidr=data["cidr"],
         gateway=_text(data.get("gateway_ip")),
         tags=_tags(data),
+        pools=tuple((_text(row["start"]), _text(row["end"])) for row in _rows(data.get("allocation_pools"))),
+        dhcp=bool(data.get("enable_dhcp", True)),
     )
 
 

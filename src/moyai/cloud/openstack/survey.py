@@ -13,6 +13,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from moyai.cloud.credentials import Credential
+from moyai.cloud.openstack.neutron.networks import NeutronNetworks
 from moyai.cloud.openstack.service_types import NAMES, VERSIONS
 from moyai.cloud.openstack.session import CONNECT_SECONDS, CloudSession
 from moyai.cloud.survey import CloudService, Feature, OwnIdentity, ServerCertificate
@@ -91,7 +92,11 @@ class OpenStackSurvey:
 
     def features(self) -> frozenset[Feature]:
         extensions = self._session.service("network").extensions()
-        return frozenset(feature for feature, alias in _EXTENSIONS.items() if alias in extensions)
+        known = {feature for feature, alias in _EXTENSIONS.items() if alias in extensions}
+        # an extension is there for everybody, and a policy may keep it from users
+        if Feature.SOURCE_ADDRESSES in known and not NeutronNetworks(self._session).sources_allowed():
+            known -= {Feature.SOURCE_ADDRESSES}
+        return frozenset(known)
 
     def free_addresses(self, network_id: str) -> int | None:
         """By Neutron's default policy administrators alone may know it."""

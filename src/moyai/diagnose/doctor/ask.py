@@ -12,6 +12,7 @@ from moyai.cloud.service_balancers import HasServiceBalancers
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, one_line
 from moyai.diagnose.doctor.facts import CloudSurvey, External, Unknown
+from moyai.lifecycle.observe import permitted
 
 _WORKERS = 12
 T = TypeVar("T")
@@ -24,7 +25,7 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
         "login": survey.login,
         "own_login": lambda: cloud.credentials.own_login(),
         "services": lambda: tuple(survey.services()),
-        "capabilities": cloud.capabilities,
+        "capabilities": lambda: permitted(cloud),
         "features": survey.features,
         "quotas": lambda: _where(cloud, Capability.QUOTAS, call=lambda: cloud.quotas.quotas()),
         "flavors": lambda: tuple(machines.flavors()),
@@ -35,6 +36,7 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
         "providers": lambda: _where(cloud, Capability.LOAD_BALANCERS, call=cloud.load_balancers.providers),
         "clock_ahead": survey.clock_ahead,
         "certificates": lambda: tuple(survey.certificates()),
+        "subnets": lambda: tuple(cloud.networks.subnets()),
     }
     # the first call logs in: a login that is refused is reported once, and not by each call
     cloud.account.project_id()

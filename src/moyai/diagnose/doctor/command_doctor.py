@@ -76,16 +76,23 @@ def _image(facts: CloudSurvey, wanted: str) -> Iterator[Finding]:
         yield Finding("node image", State.OK, wanted)
 
 
-def _answers(facts: CloudSurvey) -> Answers:
+def _answers(facts: CloudSurvey, spec: Cluster) -> Answers:
+    existing = spec.spec.network.existing
+    # a network that exists has policies of its own
+    general = not (existing.network or existing.router)
     return Answers(
         networks=_known(facts.networks),
+        subnets=_known(facts.subnets),
         flavors=_known(facts.flavors),
         zones=_known(facts.zones),
         images=_known(facts.images),
         quotas=_known(facts.quotas),
         login=_known(facts.own_login),
         balancer_providers=_known(facts.providers),
-        sources_allowed=None if isinstance(facts.features, Unknown) else Feature.SOURCE_ADDRESSES in facts.features,
+        sources_allowed=Feature.SOURCE_ADDRESSES in facts.features
+        if general and not isinstance(facts.features, Unknown)
+        else None,
+        permitted=_known(facts.capabilities) if general else None,
     )
 
 
@@ -97,7 +104,7 @@ def _spec(spec: Cluster, cloud: Cloud, *, facts: CloudSurvey, paths: Paths, cloc
     """By the look that `plan` and `up` take, which asks the cloud only for what the survey does not have."""
     subject = f"cluster {spec.name}"
     try:
-        plan = preview(spec, cloud, paths=paths, clock=clock, answers=_answers(facts))
+        plan = preview(spec, cloud, paths=paths, clock=clock, answers=_answers(facts, spec))
     except MoyaiError as error:
         return Finding(subject, State.MISSING, one_line(error), "change the spec or the cloud: `plan` and `up` refuse it")
     if not plan:

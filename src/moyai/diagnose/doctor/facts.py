@@ -7,7 +7,7 @@ from datetime import datetime
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.credentials import OwnLogin
-from moyai.cloud.model import Flavor, Image, Network, Quota, VolumeType
+from moyai.cloud.model import Flavor, Image, Network, Quota, Subnet, VolumeType
 from moyai.cloud.survey import CloudService, Feature, OwnIdentity, ServerCertificate
 
 
@@ -30,8 +30,8 @@ class External:
 class CloudSurvey:
     """``now``: when the cloud was asked. ``needs_tags``, ``starts_by_script``: the kind's (``CloudKind``). ``serves``:
     whether the cloud makes load balancers for Services itself.
-    ``volume_zones``, ``volume_types`` and ``providers`` are empty on a cloud without the capability. ``clock_ahead``: in
-    seconds, None where the cloud does not report its time."""
+    ``capabilities``: those that the user may use. ``volume_zones``, ``volume_types`` and ``providers`` are empty on a cloud
+    without the capability. ``clock_ahead``: in seconds, None where the cloud does not report its time."""
 
     name: str
     now: datetime
@@ -44,6 +44,7 @@ class CloudSurvey:
     capabilities: frozenset[Capability] | Unknown
     features: frozenset[Feature] | Unknown
     networks: tuple[Network, ...] | Unknown
+    subnets: tuple[Subnet, ...] | Unknown
     external: tuple[External, ...] | Unknown
     quotas: tuple[Quota, ...] | Unknown
     flavors: tuple[Flavor, ...] | Unknown

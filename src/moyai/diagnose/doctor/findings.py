@@ -24,8 +24,10 @@ _CLOCKS_APART = 30.0
 
 #: What a cluster does without where the cloud lacks a capability.
 _WITHOUT: Mapping[Capability, str] = {
-    Capability.ROUTERS: "no cluster can be built: its machines are on a network behind a router of their own",
-    Capability.FLOATING_IPS: "the API cannot be reached from outside, so no cluster can be built",
+    Capability.ROUTERS: "a cluster needs a network of yours: name it in network.existing",
+    Capability.FLOATING_IPS: "the API has an address of a network of yours: set network.disableExternalNetwork, and name the "
+    "network in network.existing",
+    Capability.EXISTING_NETWORKS: "a cluster makes its own network; it cannot be put into one of yours",
     Capability.POD_ROUTING: "network.mode cannot be routes; host-gw, vxlan and auto do without",
     Capability.DISKS: "claims for volumes stay pending; everything else works",
     Capability.LOAD_BALANCERS: "Services of type LoadBalancer get no address of the cloud's; services.announce gives them one",

@@ -34,7 +34,7 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES
 from moyai.lifecycle.record import Record
 from moyai.plan.network_policy.pod_index import PodIndex
-from moyai.spec.model import NetworkSpec
+from moyai.spec.cluster_network import NetworkSpec
 
 _CALLS = 8
 
@@ -112,12 +112,16 @@ def cloud_facts(record: Record, cloud: Cloud) -> CloudFacts:
         capabilities = cloud.capabilities()
         with ThreadPoolExecutor(4, thread_name_prefix="cloud") as pool:
             listed_ports = pool.submit(cloud.networks.ports, tag=tag)
-            listed_routers = pool.submit(cloud.routers.routers, tag=tag) if Capability.ROUTERS in capabilities else None
-            sources = pool.submit(cloud.networks.sources_allowed)
+            given = record.cluster.spec.network.existing
+            of_user = given.network or given.router
+            named = pool.submit(cloud.routers.router, given.router) if given.router else None
+            tagged = Capability.ROUTERS in capabilities and not of_user
+            listed_routers = pool.submit(cloud.routers.routers, tag=tag) if tagged else None
+            sources = pool.submit(cloud.networks.sources_allowed, given.network)
             ports = {port.name: port for port in listed_ports.result() if port.name in record.allocations}
             groups = sorted({group for port in ports.values() for group in port.security_group_ids})
             rules = cloud.firewall.security_group_rules(groups) if groups else []
-            routers = listed_routers.result() if listed_routers else []
+            routers = [named.result()] if named else listed_routers.result() if listed_routers else []
             allowed = sources.result()
     except MoyaiError as error:
         return CloudFacts(unknown=str(error))

@@ -136,7 +136,12 @@ class Making:
         node = step.node
         groups = [self._context.id(keys.security_group(node.role))]
         self._create_port(
-            step.key, node.name, address=node.address, groups=groups, send_from=step.send_from, network=node.network
+            step.key,
+            node.name,
+            address="" if node.guessed else node.address,
+            groups=groups,
+            send_from=step.send_from,
+            network=node.network,
         )
 
     def _public_port(self, step: s.CreatePublicPort, _: Progress) -> None:

@@ -12,7 +12,9 @@ from moyai.localcloud.services.rendering import (
     concurrency,
     database,
     ini,
+    policy_yaml,
     python_env,
+    service_ini,
     wsgi,
 )
 from moyai.localcloud.supervision import ServiceSpec
@@ -88,9 +90,14 @@ def files(context: ServiceContext) -> dict[str, str]:
         "keystone_authtoken": auth_token(context, "placement"),
     }
     # refused at the API: a machine cannot do it, and a request that fails half-way would leave the server in ERROR
-    policy = "".join(f'"{rule}": "!"\n' for rule in _REFUSED)
+    policy = policy_yaml({**dict.fromkeys(_REFUSED, "!"), **context.config.profile.policies.get("nova", {})})
     hypervisors = {f"nova-{hv.host}.conf": _hypervisor(context, hv) for hv in context.config.hypervisors}
-    return {"nova.conf": ini(nova), "nova-policy.yaml": policy, "placement/placement.conf": ini(placement), **hypervisors}
+    return {
+        "nova.conf": service_ini(context, "nova", sections=nova),
+        "nova-policy.yaml": policy,
+        "placement/placement.conf": ini(placement),
+        **hypervisors,
+    }
 
 
 def _hypervisor(context: ServiceContext, hypervisor: Hypervisor) -> str:

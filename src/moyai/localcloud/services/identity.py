@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.rendering import ServiceContext, database, ini, python_env, wsgi
+from moyai.localcloud.services.rendering import ServiceContext, database, python_env, service_ini, wsgi
 from moyai.localcloud.supervision import ServiceSpec
 
 
 def files(context: ServiceContext) -> dict[str, str]:
     keys = context.paths.state / "keystone"
-    text = ini(
-        {
+    text = service_ini(
+        context,
+        "keystone",
+        sections={
             "DEFAULT": {"public_endpoint": context.config.url("keystone"), "use_stderr": True, "insecure_debug": False},
             "token": {"provider": "fernet", "expiration": 86400},
             "fernet_tokens": {"key_repository": keys / "fernet"},
@@ -22,7 +24,7 @@ def files(context: ServiceContext) -> dict[str, str]:
             "identity": {"password_hash_rounds": 5},
             "database": database(context, "keystone"),
             "oslo_messaging_notifications": {"driver": "noop"},
-        }
+        },
     )
     return {"keystone/keystone.conf": text}
 

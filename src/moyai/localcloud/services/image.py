@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.rendering import ServiceContext, auth_token, concurrency, database, ini, python_env
+from moyai.localcloud.services.rendering import ServiceContext, auth_token, concurrency, database, python_env, service_ini
 from moyai.localcloud.supervision import ServiceSpec
 
 
 def files(context: ServiceContext) -> dict[str, str]:
     store = context.paths.state / "glance"
-    text = ini(
-        {
+    text = service_ini(
+        context,
+        "glance",
+        sections={
             "DEFAULT": {
                 "bind_host": context.config.address,
                 "bind_port": PORTS["glance"],
@@ -29,7 +31,7 @@ def files(context: ServiceContext) -> dict[str, str]:
             "keystone_authtoken": auth_token(context, "glance"),
             "oslo_concurrency": concurrency(context),
             "oslo_messaging_notifications": {"driver": "noop"},
-        }
+        },
     )
     return {"glance-api.conf": text}
 

@@ -13,14 +13,16 @@ from moyai.localcloud.services.rendering import (
     auth_token,
     client,
     database,
-    ini,
     python_env,
+    service_ini,
     wsgi,
 )
 from moyai.localcloud.supervision import ServiceSpec
 
 
 def files(context: ServiceContext) -> dict[str, str]:
+    if _absent(context):
+        return {}
     state = context.paths.state / "octavia"
     octavia = {
         "DEFAULT": {"transport_url": context.transport_url},
@@ -59,10 +61,12 @@ def files(context: ServiceContext) -> dict[str, str]:
         "nova": client(context, "octavia"),
         "glance": client(context, "octavia"),
     }
-    return {"octavia.conf": ini(octavia)}
+    return {"octavia.conf": service_ini(context, "octavia", sections=octavia)}
 
 
 def services(context: ServiceContext) -> list[ServiceSpec]:
+    if _absent(context):
+        return []
     environment = python_env(context)
     config = ("--config-file", context.conf("octavia.conf"))
     return [
@@ -80,3 +84,7 @@ def services(context: ServiceContext) -> list[ServiceSpec]:
             after=("mariadb",),
         ),
     ]
+
+
+def _absent(context: ServiceContext) -> bool:
+    return "octavia" in context.config.profile.without

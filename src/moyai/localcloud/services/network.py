@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.layout import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, Hypervisor
+from moyai.localcloud.layout import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, FlatNetwork, Hypervisor
 from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
@@ -14,12 +14,16 @@ from moyai.localcloud.services.rendering import (
     database,
     ini,
     python_env,
+    service_ini,
 )
 from moyai.localcloud.supervision import ServiceSpec
 
-#: The bridge of the external network in the cloud's own namespace.
-EXTERNAL_BRIDGE = "os-br-ex"
 MANAGEMENT_BRIDGE = "os-br-mgmt"
+
+
+def card(wire: FlatNetwork) -> str:
+    """The card of a hypervisor in a network that reaches all of them."""
+    return wire.bridge.replace("os-br-", "wire-")
 
 
 def files(context: ServiceContext) -> dict[str, str]:
@@ -78,14 +82,14 @@ def files(context: ServiceContext) -> dict[str, str]:
             # ports are made with their tags in one call
             "extension_drivers": "port_security,tag_ports_during_bulk_creation",
         },
-        "ml2_type_flat": {"flat_networks": "public"},
+        "ml2_type_flat": {"flat_networks": tuple(wire.name for wire in context.config.wires)},
         "ml2_type_vxlan": {"vni_ranges": "1:2000"},
         "vxlan": {"enable_vxlan": True, "l2_population": False},
         "securitygroup": {"firewall_driver": "iptables", "enable_ipset": True},
         "oslo_concurrency": concurrency(context),
     }
     hypervisors = {f"neutron-{hv.host}.conf": _hypervisor(context, hv) for hv in context.config.hypervisors}
-    return {"neutron.conf": ini(neutron), **hypervisors}
+    return {"neutron.conf": service_ini(context, "neutron", sections=neutron), **hypervisors}
 
 
 def _hypervisor(context: ServiceContext, hypervisor: Hypervisor) -> str:
@@ -94,10 +98,17 @@ def _hypervisor(context: ServiceContext, hypervisor: Hypervisor) -> str:
             "AGENT": {"availability_zone": hypervisor.zone},
             "DEFAULT": {"host": hypervisor.host, "state_path": context.paths.state / f"neutron-{hypervisor.host}"},
             "vxlan": {"local_ip": hypervisor.address},
-            # the external network ends on the first hypervisor, where the routers are
-            "linux_bridge": {"bridge_mappings": "" if hypervisor.netns else f"public:{EXTERNAL_BRIDGE}"},
+            "linux_bridge": _mappings(context, hypervisor),
         }
     )
+
+
+def _mappings(context: ServiceContext, hypervisor: Hypervisor) -> Section:
+    """External networks end on the first hypervisor, where the routers are. Others reach all of them by a card in each."""
+    wires = context.config.wires
+    if not hypervisor.netns:
+        return {"bridge_mappings": tuple(f"{wire.name}:{wire.bridge}" for wire in wires)}
+    return {"physical_interface_mappings": tuple(f"{wire.name}:{card(wire)}" for wire in wires if wire.shared)}
 
 
 def services(context: ServiceContext) -> list[ServiceSpec]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,21 @@ def ini(sections: Mapping[str, Section]) -> str:
             lines.append(f"{option} = {text.replace('$', '$$')}")
         lines.append("")
     return "\n".join(lines)
+
+
+def service_ini(context: ServiceContext, service: str, *, sections: Mapping[str, Section]) -> str:
+    """The configuration of a service, with what the cloud's profile says of it on top."""
+    merged: dict[str, Section] = dict(sections)
+    if service in context.config.profile.policies and "oslo_policy" not in merged:
+        merged["oslo_policy"] = {"policy_file": context.conf(f"{service}-policy.yaml")}
+    for name, options in context.config.profile.options.get(service, {}).items():
+        merged[name] = {**merged.get(name, {}), **options}
+    return ini(merged)
+
+
+def policy_yaml(rules: Mapping[str, str]) -> str:
+    """A policy file of a service."""
+    return "".join(f"{json.dumps(rule)}: {json.dumps(check)}\n" for rule, check in rules.items())
 
 
 #: User of a service → the service's type in the catalog.

@@ -12,8 +12,8 @@ from moyai.localcloud.services.rendering import (
     client,
     concurrency,
     database,
-    ini,
     python_env,
+    service_ini,
 )
 from moyai.localcloud.supervision import ServiceSpec
 
@@ -75,7 +75,7 @@ def files(context: ServiceContext) -> dict[str, str]:
         "nova": client(context, "nova"),
         "oslo_concurrency": concurrency(context),
     }
-    return {"cinder.conf": ini(cinder)}
+    return {"cinder.conf": service_ini(context, "cinder", sections=cinder)}
 
 
 def services(context: ServiceContext) -> list[ServiceSpec]:

@@ -36,11 +36,12 @@ from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import addon_notes, plan_waits
 from moyai.plan.demands import choose
 from moyai.plan.existing import find_existing
+from moyai.plan.given_network import given_addresses, given_notes, given_of
 from moyai.plan.graph import Plan, ordered
 from moyai.plan.machine_template import Versions
 from moyai.plan.machines_beside import wanted_machines
-from moyai.plan.nodes import wanted_nodes
-from moyai.plan.observed import Observed, Recorded, owns
+from moyai.plan.nodes import virtual_address, wanted_nodes
+from moyai.plan.observed import Observed, Recorded, owner, owns
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.route_budget import route_budget
 from moyai.spec.load import dump
@@ -79,7 +80,7 @@ def _situation(
         refuse_planes(cluster, before)
     refuse_fixed(changes)
     check_capabilities(cluster, observed)
-    external = network_of(cluster.spec.cloud, observed.capabilities).external
+    external = network_of(cluster, observed.capabilities).external
     choices = choose(cluster, observed, external=external, versions=versions)
     if replaced:
         refuse_replacement(cluster, observed, recorded=recorded, replaced=replaced)
@@ -87,6 +88,13 @@ def _situation(
     rollout = plan_rollout(
         cluster, observed, recorded=recorded, choices=choices, changes=changes, replaced=replaced, versions=versions
     )
+    given = given_of(cluster.spec, observed)
+    own = {
+        port.id
+        for port in observed.ports
+        if owns(recorded.uid, port) or (not owner(port) and keys.port(port.name) in recorded.intended)
+    }
+    chosen = (str(one) for cidr in cluster.spec.services.announce.ranges for one in cidr)
     nodes = wanted_nodes(
         cluster,
         zones=observed.zones,
@@ -99,6 +107,7 @@ def _situation(
         },
         planes=rollout.planes,
         pools=rollout.pools,
+        given=given_addresses(given, observed, own=own, taken=(*chosen, virtual_address(cluster.spec))),
     )
     # the port of the virtual address is found by its name, like a node's
     machines = wanted_machines(cluster)
@@ -106,7 +115,9 @@ def _situation(
     if cluster.spec.control_plane.virtual:
         names.append(keys.virtual_port(cluster.name).name)
     further = (one.name for one in cluster.spec.networks)
-    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names, networks=further, machines=machines)
+    existing = find_existing(
+        cluster.name, observed, recorded=recorded, nodes=names, networks=further, machines=machines, given=given
+    )
     # a backup does not know of nodes that were made after it: they are for their user to judge
     unwanted = leaving_nodes(observed, recorded, existing=existing, nodes=nodes)
     now = Situation(
@@ -122,6 +133,7 @@ def _situation(
         changes=changes,
         rolled=rollout.leaving,
         versions=versions,
+        given=given,
     )
     check_ranges(now)
     check_quorum(now)
@@ -149,7 +161,7 @@ def plan_up(
         cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions
     )
     cloud, offered = cluster.spec.cloud, observed.capabilities
-    network, logins = network_of(cloud, offered), logins_of(cloud, offered, own=observed.login)
+    network, logins = network_of(cluster, offered), logins_of(cloud, offered, own=observed.login)
     endpoint = endpoint_of(cluster, now.control_planes, capabilities=offered)
     pods = pod_network_of(cluster.spec)
     steps = (
@@ -174,6 +186,7 @@ def plan_up(
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by(), pods=pods)))
     # routes of nodes whose place another one takes first are in the router together with the others
     routes = pods.routes(now.nodes)
+    unsettled = frozenset(node.name for node in now.nodes if node.guessed)
     check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=routes and routes + len(now.rolled))
     budget = route_budget(
         cluster.spec,
@@ -196,14 +209,16 @@ def plan_up(
         *renewal_notes(steps),
         *plane_notes(now),
         *spared_notes(now),
+        *given_notes(cluster, now.given, guessed=bool(unsettled)),
     )
     return Plan(
         steps=steps,
         nodes=now.nodes,
-        made=now.existing.made(),
+        made=now.existing.made(fixed=endpoint.fixed),
         choices=now.choices,
         changes=now.changes,
         notes=notes,
         released=released(now, steps),
         replacements=rollout.replacements,
+        unsettled=unsettled,
     )

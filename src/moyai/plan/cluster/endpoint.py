@@ -1,6 +1,6 @@
 """Where the Kubernetes API is reached: a strategy, chosen by the spec and by what the cloud offers. From outside it is a
 floating IP; on the machines' network it is the address of the only control plane, or a virtual one that control planes take in
-turns.
+turns. On a network that is reached as it is, nothing is added to that.
 
 Where a cloud has no floating IPs, it is an entrance: a public address of the cloud's that leads to the control planes.
 Another way (balancers of our own, a public address on the machine itself) is another class here, and one more case of
@@ -48,6 +48,11 @@ class Endpoint(Protocol):
         """The address at which nodes reach the API."""
         ...
 
+    @property
+    def fixed(self) -> str:
+        """The address at which everybody reaches it, where no object of the cloud gives it one; else empty."""
+        ...
+
 
 @dataclass(frozen=True)
 class FloatingIPEndpoint:
@@ -55,6 +60,7 @@ class FloatingIPEndpoint:
 
     node: str
     inside: str
+    fixed: str = ""
 
     def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
         found = now.existing.floating_ip
@@ -88,9 +94,7 @@ class VirtualEndpoint(FloatingIPEndpoint):
     whichever machine holds the address where that is. ``inside``: the virtual address."""
 
     def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
-        if self.node not in now.existing.ports:
-            after = (s.created(keys.NETWORK), s.created(keys.SUBNET))
-            yield s.ReserveAddress(key=keys.port(self.node), after=after, name=self.node, address=self.inside)
+        yield from _reserve(now, self.node, address=self.inside)
         yield from super().steps(now, network)
 
     def known_by(self) -> tuple[s.StepId, ...]:
@@ -108,6 +112,7 @@ class EntranceEndpoint:
 
     nodes: tuple[str, ...]
     inside: str
+    fixed: str = ""
 
     def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
         found = now.existing.entrance
@@ -132,6 +137,41 @@ class EntranceEndpoint:
         return tuple(dict.fromkeys((made.api_address, self.inside)))
 
 
+@dataclass(frozen=True)
+class NodeEndpoint:
+    """On a network that is reached as it is: the address ``inside`` of the control plane ``node``, or a virtual one, whose port
+    ``node`` is. The port of a virtual address keeps it from others. On another project's network nobody may choose an address,
+    and the virtual one is among those that the cloud gives to nobody."""
+
+    node: str
+    inside: str
+    virtual: bool
+
+    @property
+    def fixed(self) -> str:
+        return self.inside
+
+    def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
+        if self.virtual and not now.given.foreign:
+            yield from _reserve(now, self.node, address=self.inside)
+        yield from _kubeconfig(now, self.inside, made=s.created(keys.port(self.node)))
+
+    def known_by(self) -> tuple[s.StepId, ...]:
+        return (s.created(keys.port(self.node)),)
+
+    def reachable_by(self) -> tuple[s.StepId, ...]:
+        return (*self.known_by(), s.StepId(s.Verb.WRITE, keys.KUBECONFIG))
+
+    def names(self, made: Made) -> tuple[str, ...]:
+        return (self.inside,)
+
+
+def _reserve(now: Situation, name: str, *, address: str) -> Iterator[s.Step]:
+    if name not in now.existing.ports:
+        after = (s.created(keys.NETWORK), s.created(keys.SUBNET))
+        yield s.ReserveAddress(key=keys.port(name), after=after, name=name, address=address)
+
+
 def _kubeconfig(now: Situation, address: str, *, made: s.StepId) -> Iterator[s.Step]:
     """``address``: that the API has, empty for none yet. ``made``: what gives it one."""
     due = now.recorded.kubeconfig_due
@@ -144,7 +184,11 @@ def _kubeconfig(now: Situation, address: str, *, made: s.StepId) -> Iterator[s.S
 
 def endpoint_of(cluster: Cluster, planes: Sequence[PlannedNode], *, capabilities: frozenset[Capability]) -> Endpoint:
     """The endpoint of a cluster with these control planes, on a cloud that offers this. Raises Terminal where there is none."""
-    check_endpoint(cluster.spec.cloud, capabilities)
+    check_endpoint(cluster, capabilities)
+    if cluster.spec.network.disable_external_network:
+        address = virtual_address(cluster.spec)
+        port = keys.virtual_port(cluster.name).name if address else planes[0].name
+        return NodeEndpoint(port, address or planes[0].address, virtual=bool(address))
     if Capability.FLOATING_IPS not in capabilities:
         return EntranceEndpoint(tuple(node.name for node in planes), virtual_address(cluster.spec) or planes[0].address)
     if address := virtual_address(cluster.spec):
@@ -152,12 +196,14 @@ def endpoint_of(cluster: Cluster, planes: Sequence[PlannedNode], *, capabilities
     return FloatingIPEndpoint(planes[0].name, planes[0].address)
 
 
-def check_endpoint(cloud: str, capabilities: frozenset[Capability]) -> None:
+def check_endpoint(cluster: Cluster, capabilities: frozenset[Capability]) -> None:
     """Raises Terminal where no strategy leads to the API of a cluster on a cloud that offers this."""
-    if not {Capability.FLOATING_IPS, Capability.ENTRANCES} & capabilities:
+    cloud = cluster.spec.cloud
+    if not cluster.spec.network.disable_external_network and not {Capability.FLOATING_IPS, Capability.ENTRANCES} & capabilities:
         raise Terminal(
             f"cloud {cloud} has no {Capability.FLOATING_IPS}: moyai leads to the Kubernetes API in no other way",
-            hint="use a cloud with floating IPs",
+            hint="set spec.network.disableExternalNetwork and name a network of yours in spec.network.existing, or use a cloud "
+            "with floating IPs",
         )
 
 

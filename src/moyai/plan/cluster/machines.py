@@ -25,7 +25,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork, netwo
             sources = () if network.public_cards else pods.send_from(node)
             own = "" if node.network == NODES else node.network
             needs = [s.created(keys.network(own)), s.created(keys.subnet(own)), s.created(keys.security_group(node.role))]
-            if node.role == "worker":
+            if node.role == "worker" and not node.guessed:
                 # the control plane's machine takes longest: it is asked for before anything of the workers
                 needs.append(s.created(keys.server(first.name)))
             yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=sources)

@@ -1,7 +1,8 @@
 """How machines are connected with each other and with the outside: a strategy, chosen by what the cloud offers.
 
-A private network behind a router whose gateway is on an external network, or a private network and a card of each machine in
-an external network. Another one is another class here, and one more case of ``network_of``. It is pure.
+A private network behind a router whose gateway is on an external network, a private network and a card of each machine in
+an external network, or a network that exists. Another one is another class here, and one more case of ``network_of``. It is
+pure.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from moyai.plan.cluster.situation import Situation
 from moyai.plan.cluster.waits import once_machines_boot
 from moyai.plan.existing import Existing
 from moyai.plan.nodes import allocation_pool
+from moyai.spec.model import Cluster
 
 
 class MachineNetwork(Protocol):
@@ -86,15 +88,35 @@ class CardedNetwork:
         return replace(existing, ports={})
 
 
-def network_of(cloud: str, capabilities: frozenset[Capability]) -> MachineNetwork:
-    """The strategy for a cloud that offers this. Raises Terminal where there is none."""
+@dataclass(frozen=True)
+class UsersNetwork:
+    """A network and a subnet that exist. ``external``: whether a router leads from there to an external network."""
+
+    external: bool
+    public_cards: bool = False
+
+    def steps(self, now: Situation) -> Iterator[s.Step]:
+        yield from ()
+
+    def leads_out(self) -> tuple[s.StepId, ...]:
+        return ()
+
+    def ports_of(self, existing: Existing) -> Existing:
+        return existing
+
+
+def network_of(cluster: Cluster, capabilities: frozenset[Capability]) -> MachineNetwork:
+    """The strategy for a cluster on a cloud that offers this. Raises Terminal where there is none."""
+    section, cloud = cluster.spec.network, cluster.spec.cloud
+    if section.existing.network:
+        return UsersNetwork(external=not section.disable_external_network)
     if Capability.ROUTERS in capabilities:
         return RoutedNetwork()
     if Capability.PUBLIC_CARDS in capabilities:
         return CardedNetwork()
     raise Terminal(
         f"cloud {cloud} has no {Capability.ROUTERS}: moyai connects machines by no other network than one behind a router",
-        hint="use a cloud with routers",
+        hint="name a network of yours in spec.network.existing, or use a cloud with routers",
     )
 
 

@@ -21,7 +21,7 @@ _ADDRESS_IN_URL = re.compile(r"[a-z]+://([0-9.]+)(?:[:/]|$)")
 
 def check_ranges(now: Situation) -> None:
     """Raises UsageError for a range of a new cluster that is the cloud's own, and for name servers that nobody would ask."""
-    if now.existing.subnet is not None:
+    if now.existing.subnet is not None and (now.given.subnet is None or now.recorded.intended):
         check_further_ranges(now)
         return
     network = now.spec.network
@@ -32,10 +32,9 @@ def check_ranges(now: Situation) -> None:
         )
     check_further_ranges(now)
     foreign = tuple(_foreign(now))
-    ranges = {"nodeCIDR": network.node_cidr, "podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr}
-    for field, cidr in ranges.items():
+    for field, cidr in network.ranges.items():
         for other, meaning in foreign:
-            if cidr.overlaps(other):
+            if cidr.overlaps(other) and not (field == "nodeCIDR" and now.given.subnet is not None):
                 raise UsageError(f"spec.network.{field}: '{cidr}', should be apart from {other}, {meaning}")
 
 

@@ -11,6 +11,7 @@ from moyai.plan.cluster.beside import check_beside_machines
 from moyai.plan.cluster.credentials import logins_of
 from moyai.plan.cluster.endpoint import check_endpoint
 from moyai.plan.cluster.network import network_of
+from moyai.plan.given_network import GivenNetwork, given_of
 from moyai.plan.observed import Observed, Recorded, owner, server_owner
 from moyai.plan.pod_network.choice import refuse_mode
 from moyai.spec.model import Cluster
@@ -20,15 +21,18 @@ _OPTIONAL: Mapping[Capability, str] = {
     Capability.DISKS: "the CSI driver is left out, and claims of volumes stay pending",
     Capability.LOAD_BALANCERS: "Services of type LoadBalancer stay pending",
 }
+_ANNOUNCE = ", unless nodes announce addresses that you name in spec.services.announce.ranges"
+_NO_ANNOUNCE = ", and nodes cannot announce their addresses, as ports may not send from other addresses than their own"
 
 
 def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     """Raises UsageError or Terminal for the first thing that no strategy can do with what the cloud offers."""
     cloud, offered = cluster.spec.cloud, observed.capabilities
     refuse_mode(cluster, observed)
-    network = network_of(cloud, offered)
+    network = network_of(cluster, offered)
     check_beside_machines(cluster, observed)
-    check_endpoint(cloud, offered)
+    check_endpoint(cluster, offered)
+    _check_foreign(cluster, given_of(cluster.spec, observed))
     # where machines give themselves their addresses, they may take others of the network in turns
     if cluster.spec.control_plane.virtual and not (observed.sources_allowed or network.public_cards):
         raise UsageError(
@@ -53,6 +57,16 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
         )
 
 
+def _check_foreign(cluster: Cluster, given: GivenNetwork) -> None:
+    """Another project's network: a floating IP needs a port for the virtual address, which only the owner can choose."""
+    plane, section = cluster.spec.control_plane, cluster.spec.network
+    if given.network is not None and given.foreign and plane.virtual and not section.disable_external_network:
+        raise UsageError(
+            f"spec.controlPlane.endpoint: {plane.endpoint!r}, should be 'single' with one control plane: "
+            f"network {given.network.name} is another project's, where the API's virtual address gets no port"
+        )
+
+
 def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
     announces = bool(cluster.spec.services.announce.ranges)
     for capability, what in _OPTIONAL.items():
@@ -61,6 +75,8 @@ def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
                 continue
             if capability is Capability.LOAD_BALANCERS and announces:
                 what = "the nodes announce Services of type LoadBalancer"
+            elif capability is Capability.LOAD_BALANCERS:
+                what += _ANNOUNCE if observed.sources_allowed else _NO_ANNOUNCE
             yield f"cloud {cluster.spec.cloud} has no {capability}: {what}"
 
 
@@ -69,6 +85,15 @@ def refuse_taken_name(cluster: Cluster, observed: Observed, *, recorded: Recorde
     if recorded.intended or any(server_owner(server) == recorded.uid for server in observed.servers):
         return
     name, cloud = keys.object_name(cluster.name, keys.NETWORK), cluster.spec.cloud
+    # a cluster on a network of its user's has none of its own, and groups all the same
+    mine = keys.object_name(cluster.name, keys.security_group("control-plane"))
+    for group in observed.groups:
+        other = owner(group)
+        if group.name == mine and other is not None and other != recorded.uid:
+            raise Terminal(
+                f"metadata.name: {cluster.name!r} is taken in cloud {cloud} by cluster {other}",
+                hint=f"choose another name; `moyai down --cloud {cloud} --uid {other}` removes that one",
+            )
     for network in observed.networks:
         if network.name == name:
             other = owner(network)

@@ -12,9 +12,10 @@ from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.existing import Existing
+from moyai.plan.given_network import NOTHING_GIVEN, GivenNetwork
 from moyai.plan.machine_template import Versions
 from moyai.plan.machines_beside import PlannedMachine, wanted_machines
-from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, address_of, pool_of_node
+from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, address_in_pool, pool_of_node
 from moyai.plan.observed import Observed, Recorded, is_beside, owns
 from moyai.spec.model import Cluster, ClusterSpec
 
@@ -23,7 +24,8 @@ from moyai.spec.model import Cluster, ClusterSpec
 class Situation:
     """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first. ``rolled``: those
     of them that leave because of what their machines were made with, once the others are Ready. ``spared``: nodes that are no
-    longer wanted and stay all the same. ``versions``: of Kubernetes, while machines get others than the spec's."""
+    longer wanted and stay all the same. ``versions``: of Kubernetes, while machines get others than the spec's. ``given``: what
+    exists of the networks that the spec names."""
 
     cluster: Cluster
     observed: Observed
@@ -37,6 +39,7 @@ class Situation:
     changes: tuple[Change, ...] = ()
     rolled: frozenset[str] = frozenset()
     versions: Versions | None = None
+    given: GivenNetwork = NOTHING_GIVEN
 
     @property
     def spec(self) -> ClusterSpec:
@@ -135,7 +138,7 @@ class Situation:
     def plane_address(self, name: str) -> str:
         """The address of a control plane that leaves; empty where nothing says it."""
         if name in self.recorded.allocations:
-            return str(address_of(self.spec.network.node_cidr, self.recorded.allocations[name].index))
+            return address_in_pool(self.spec, CONTROL_PLANE_POOL, allocation=self.recorded.allocations[name])
         port = next((one for one in self.observed.ports if one.name == name and owns(self.recorded.uid, one)), None)
         return port.fixed_ips[0] if port and port.fixed_ips else ""
 

@@ -13,7 +13,7 @@ from moyai.plan.node_network import Backend, NetworkConf
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.node_files import node_files
 from moyai.plan.pod_network.sources import allow_sources, own_range
-from moyai.spec.model import NetworkSpec
+from moyai.spec.cluster_network import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)

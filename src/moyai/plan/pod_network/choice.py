@@ -60,6 +60,9 @@ def missing(cluster: Cluster, observed: Observed) -> str:
     strategy, cloud = pod_network_of(cluster.spec), cluster.spec.cloud
     if strategy.needs is not None and strategy.needs not in observed.capabilities:
         return f"cloud {cloud} has no {strategy.needs}"
+    existing = cluster.spec.network.existing
+    if strategy.by_router and existing.network and not existing.router:
+        return "no router of yours has an interface in the machines' subnet"
     if strategy.needs_sources and not observed.sources_allowed:
         return f"cloud {cloud} does not let ports send from other addresses than their own"
     return ""

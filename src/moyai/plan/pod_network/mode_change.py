@@ -18,7 +18,8 @@ from moyai.plan.node_network import OVERHEAD, NetworkConf
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.pod_network.live_files import LiveFiles
 from moyai.plan.pod_network.node_files import rules
-from moyai.spec.model import ClusterSpec, NetworkSpec
+from moyai.spec.cluster_network import NetworkSpec
+from moyai.spec.model import ClusterSpec
 
 #: A mode → the next one on the way to each other mode.
 _NEXT: Mapping[str, Mapping[str, str]] = {

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 
 from moyai.plan.nodes import PlannedNode
-from moyai.spec.model import NetworkSpec
+from moyai.spec.cluster_network import NetworkSpec
 
 #: Where clouds have their metadata service. Link-local addresses of a node are nothing that a pod needs.
 LINK_LOCAL = "169.254.0.0/16"

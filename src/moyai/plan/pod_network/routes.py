@@ -18,7 +18,7 @@ from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.node_files import node_files
 from moyai.plan.pod_network.sources import allow_sources, own_range
 from moyai.plan.route_table import within
-from moyai.spec.model import NetworkSpec
+from moyai.spec.cluster_network import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from moyai.plan.node_network import OVERHEAD, NetworkConf
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.node_files import node_files
 from moyai.plan.pod_network.sources import allow_sources, besides_pods, own_range
-from moyai.spec.model import NetworkSpec
+from moyai.spec.cluster_network import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ class CreatePort(Step):
 
     @property
     def text(self) -> str:
-        return f"create port {self.node.name} {self.node.address}, pods {self.node.pod_cidr}"
+        where = f"{self.node.address} or another address" if self.node.guessed else self.node.address
+        return f"create port {self.node.name} {where}, pods {self.node.pod_cidr}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
+from uuid import uuid4
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import FloatingIP
@@ -14,6 +15,10 @@ from moyai.core.keys import Kind
 
 class NeutronAddresses(NeutronBase):
     needs = Capability.FLOATING_IPS
+
+    def permitted(self) -> bool:
+        body = {"floating_network_id": str(uuid4())}
+        return self._may("/floatingips", {"floatingip": body}, operation="ask for a floating IP")
 
     def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]:
         own = self._own()

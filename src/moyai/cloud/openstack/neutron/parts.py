@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.openstack.service_types import EXTENSIONS
 from moyai.cloud.openstack.session import CloudSession, Json, Params
-from moyai.core.errors import NotFound
+from moyai.core.errors import Conflict, NotFound, PermissionRefused, Terminal
 from moyai.core.keys import Kind
 
 #: Kind → its collection in the API.
@@ -85,6 +85,17 @@ class NeutronBase:
     def _own(self) -> Params:
         """The query for the project's own objects: an admin would see everybody's."""
         return {"project_id": self._session.project_id()}
+
+    def _may(self, path: str, body: Json, *, operation: str) -> bool:
+        """Whether policies let the user make what Neutron cannot make, since ``body`` names something that does not exist: it
+        looks at its policies first."""
+        try:
+            self._neutron.post(path, body, operation=operation)
+        except PermissionRefused:
+            return False
+        except (Conflict, NotFound, Terminal):
+            return True
+        raise Terminal(f"the network service did what it cannot: {operation}", hint="ask the cloud's operator")
 
     def _has(self, extension: str) -> bool:
         return extension in self._session.service("network").extensions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Router
@@ -15,6 +16,10 @@ from moyai.core.keys import Kind
 
 class NeutronRouters(NeutronBase):
     needs = Capability.ROUTERS
+
+    def permitted(self) -> bool:
+        body = {"name": "moyai-asks-whether", "external_gateway_info": {"network_id": str(uuid4())}}
+        return self._may("/routers", {"router": body}, operation="ask for a router")
 
     def routers(self, *, tag: str | None = None) -> list[Router]:
         rows = self._list(Kind.ROUTER, "list routers", tag=tag, query=self._own())
