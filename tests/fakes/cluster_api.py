@@ -17,6 +17,7 @@ from moyai.kube.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    LEASES,
     NODES,
     PODS,
     SECRETS,
@@ -154,9 +155,15 @@ class ClusterApi(QuickKubernetes):
         if resource == ENDPOINT_SLICES and name == "kubernetes":
             self._check()
             return self.etcd.endpoints()
+        if resource in (LEASES, SECRETS):
+            self._check()
         return super().get(resource, name, namespace=namespace)
 
-    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def create(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
+        if resource in (LEASES, SECRETS):
+            self._check()
         made = super().create(resource, body, namespace=namespace)
         node = body["spec"].get("nodeName", "") if resource == PODS else ""
         if node in self.etcd.serving or (node and "control-plane" not in node):
@@ -164,6 +171,12 @@ class ClusterApi(QuickKubernetes):
             made = {**made, "status": {"phase": "Running"}}
             self.store.put(PODS, made)
         return made
+
+    def replace(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
+        self._check()
+        return super().replace(resource, body, namespace=namespace)
 
     def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         self._check()

@@ -21,7 +21,8 @@ from moyai.kube.resources import NODES, PODS
 from moyai.lifecycle import backup as backups
 from moyai.lifecycle.backup import SNAPSHOT, BackupManifest
 from moyai.lifecycle.backup import encryption as enc
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.work import locked
 from tests.fakes.cluster_api import ClusterApi
 from tests.unit.lifecycle_world import World
 from tests.unit.test_plan_control_planes import THREE

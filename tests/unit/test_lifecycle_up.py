@@ -15,7 +15,8 @@ from moyai.core.progress import Reporter
 from moyai.kube.resources import NODES, SECRETS, STORAGE_CLASSES
 from moyai.lifecycle import drain
 from moyai.lifecycle import up as building
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.work import locked
 from moyai.plan import keys, text
 from moyai.plan import steps as s
 from moyai.plan.existing import ROLES
