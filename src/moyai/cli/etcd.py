@@ -61,7 +61,7 @@ def defragment(cluster: str | None, output: str) -> None:
     record = recorded(cluster)
     with (
         display("json" if output == "json" else "text", title=f"etcd of {record.name}") as progress,
-        working(default_paths(), record.name, "moyai etcd defragment", tell=progress.note),
+        working(default_paths(), record.name, command="moyai etcd defragment", tell=progress.note),
     ):
         api = require_api(record)
         found = run(api, ready_planes(api), clock=SystemClock(), reporter=progress)

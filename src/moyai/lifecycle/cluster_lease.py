@@ -37,7 +37,7 @@ class ClusterBusy(Terminal):
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkHolder:
     """Who works. ``person``: user and machine. ``command``: as typed. ``place``: the folder of records on a running kernel."""
 
     person: str
@@ -50,20 +50,20 @@ class Worker:
         return f"{self.person} (process {self.process})"
 
 
-def this_worker(command: str, folder: Path) -> Worker:
+def this_worker(command: str, folder: Path) -> WorkHolder:
     """This process. ``folder``: of the records."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = f"user {os.getuid()}"
     status = folder.stat()
-    return Worker(f"{user}@{socket.gethostname()}", os.getpid(), command, f"{boot()}/{status.st_dev}/{status.st_ino}")
+    return WorkHolder(f"{user}@{socket.gethostname()}", os.getpid(), command, f"{boot()}/{status.st_dev}/{status.st_ino}")
 
 
 class ClusterLease:
     """``lost``: who has taken it, empty while it is held or not taken yet."""
 
-    def __init__(self, api: KubeApi, worker: Worker, *, name: str, clock: Clock, tell: Tell) -> None:
+    def __init__(self, api: KubeApi, worker: WorkHolder, *, name: str, clock: Clock, tell: Tell) -> None:
         """``name``: the cluster's, for messages."""
         self._api, self._worker, self._name = api, worker, name
         self._clock, self._tell = clock, tell

@@ -138,7 +138,7 @@ def down(
     """Remove the cluster; returns the report. Raises Terminal when the cloud cannot be asked at all, or when another cluster
     has got the name of the one that was meant.
     """
-    with working(paths, target.name, "moyai down", clock=clock, tell=reporter.note):
+    with working(paths, target.name, command="moyai down", clock=clock, tell=reporter.note):
         # since the target was chosen, and a question answered, another command may have removed the cluster and made it again
         now = Record.open(paths, target.name, clock=clock)
         if now is not None and now.uid == target.uid:

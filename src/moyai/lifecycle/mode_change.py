@@ -64,7 +64,7 @@ def migrate(name: str, cloud: Cloud, *, to: str, paths: Paths, reporter: Reporte
     Raises UsageError before anything is changed; whatever is half-done after another error, the next call finishes.
     """
     clock = clock or SystemClock()
-    with working(paths, name, "moyai net migrate", clock=clock, tell=reporter.note) as work:
+    with working(paths, name, command="moyai net migrate", clock=clock, tell=reporter.note) as work:
         return _Moving(name, cloud, paths=paths, clock=clock, mirror=work).run(to, reporter=reporter)
 
 

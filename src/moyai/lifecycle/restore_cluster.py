@@ -123,7 +123,7 @@ def restore(
         return snapshot_data(folder.parent, program, node=node, address=address)
 
     result = building.up(record.cluster, cloud, paths=paths, reporter=reporter, clock=clock, data=data)
-    with working(paths, name, "moyai restore", clock=clock, tell=reporter.note) as work:
+    with working(paths, name, command="moyai restore", clock=clock, tell=reporter.note) as work:
         unknown = tuple(_unknown(cloud, record.uid, api=open_api(record)))
         shutil.rmtree(folder, ignore_errors=True)
         record = Record.open(paths, name, clock=clock, mirror=work)

@@ -81,7 +81,7 @@ def rotate(
     """Begin a rotation, or go on with the one that was begun. UsageError before anything is changed; whatever is half-done
     after another error, the next call finishes."""
     clock = clock or SystemClock()
-    with working(paths, name, COMMANDS[what], clock=clock, tell=reporter.note) as work:
+    with working(paths, name, command=COMMANDS[what], clock=clock, tell=reporter.note) as work:
         record = require(paths, name, mirror=work)
         at = _wanted(record, what, now=clock.now())
         with reporter.step("look at the cluster") as progress:

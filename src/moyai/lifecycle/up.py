@@ -105,7 +105,7 @@ def up(
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
     clock = clock or SystemClock()
-    with working(paths, cluster.name, "moyai up", clock=clock, tell=reporter.note) as work:
+    with working(paths, cluster.name, command="moyai up", clock=clock, tell=reporter.note) as work:
         rounds = rounds_of(cloud, paths, reporter=reporter, clock=clock, data=data, mirror=work)
         if known := Record.open(paths, cluster.name):
             refuse_while_moving(known)

@@ -93,7 +93,7 @@ def upgrade(
     Raises UsageError before anything is changed; whatever is half-done after another error, the next call finishes.
     """
     clock = clock or SystemClock()
-    with working(paths, name, "moyai upgrade", clock=clock, tell=reporter.note) as work:
+    with working(paths, name, command="moyai upgrade", clock=clock, tell=reporter.note) as work:
         upgrading = _Upgrading(name, cloud, paths=paths, makes=makes, clock=clock, mirror=work)
         with reporter.step("look whether the cluster can be upgraded"):
             seen = upgrading.preview(wish)

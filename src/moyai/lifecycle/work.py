@@ -22,7 +22,7 @@ from moyai.core.progress import Tell
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle import record_files
 from moyai.lifecycle.cluster_copy import ClusterCopy, read_copy, write_copy
-from moyai.lifecycle.cluster_lease import TIMEOUT, ClusterBusy, ClusterLease, Worker, this_worker
+from moyai.lifecycle.cluster_lease import TIMEOUT, ClusterBusy, ClusterLease, WorkHolder, this_worker
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.copy_choice import CopyFacts, CopyState, Goes, choose, keep_state, load_state, united
 from moyai.lifecycle.record import Record
@@ -51,7 +51,7 @@ def locked(paths: Paths, name: str) -> Generator[None]:
 
 @contextmanager
 def working(
-    paths: Paths, name: str, command: str, *, clock: Clock | None = None, tell: Tell | None = None
+    paths: Paths, name: str, *, command: str, clock: Clock | None = None, tell: Tell | None = None
 ) -> Generator[ClusterWork]:
     """Be the only one on any machine. ``command``: as others are told. Terminal when somebody else is at work.
 
@@ -70,6 +70,8 @@ def working(
 def take_newer(paths: Paths, name: str, *, tell: Tell, clock: Clock | None = None) -> None:
     """Bring this machine's record to the cluster's, where that is the newer one. Nothing is done where the API does not answer,
     or a command on this machine works on the cluster, and nothing in the cluster is changed."""
+    if not (paths.clusters / name / record_files.RECORD).exists():
+        return
     with suppress(MoyaiError), locked(paths, name):
         worker = this_worker("", paths.make_state("clusters"))
         ClusterWork(paths, name, worker=worker, clock=clock or SystemClock(), tell=tell).look()
@@ -78,7 +80,7 @@ def take_newer(paths: Paths, name: str, *, tell: Tell, clock: Clock | None = Non
 class ClusterWork:
     """The mirror of the records that are opened for one command."""
 
-    def __init__(self, paths: Paths, name: str, *, worker: Worker, clock: Clock, tell: Tell) -> None:
+    def __init__(self, paths: Paths, name: str, *, worker: WorkHolder, clock: Clock, tell: Tell) -> None:
         self._paths, self._name, self._worker = paths, name, worker
         self._clock, self._tell = clock, tell
         self._folder = paths.clusters / name

@@ -55,7 +55,7 @@ def take(
 
     UsageError where there is no such cluster, or a file that is not to be replaced; Terminal where no etcd gives a snapshot.
     """
-    with working(paths, name, "moyai backup", clock=clock, tell=reporter.note):
+    with working(paths, name, command="moyai backup", clock=clock, tell=reporter.note):
         record = require(paths, name)
         if not record.ready:
             raise Terminal(f"cluster {name} has never answered, so there is nothing to back up", hint="`moyai up` goes on")
