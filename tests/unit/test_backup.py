@@ -247,7 +247,7 @@ def test_a_passphrase_comes_from_a_file(shell: World, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--file", "b"], "a backup is encrypted, and there is no terminal to ask for the passphrase: --recipient or"),
+        (["--file", "b"], "the file is encrypted, and there is no terminal to ask for the passphrase: --recipient or"),
         (["--file", "b", "-r", "nothing"], "'nothing' is no public key: should be one of age (age1…) or of SSH"),
         (["--file", "b", "--passphrase-file", "no"], "no: cannot be read (No such file or directory)"),
         (["--file", "b", "--passphrase-file", "/dev/zero"], "/dev/zero: larger than 64 KiB, should be a passphrase"),

@@ -119,7 +119,7 @@ def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite
     if not write and file is None:
         say(text, end="")
         return
-    target = file or _user_kubeconfig()
+    target = file or user_kubeconfig()
     context = kubeconfig.merge_kubeconfig(text, target, overwrite=overwrite_existing)
     say(f"context {context} is in {target} and is the current one")
 
@@ -190,7 +190,7 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
     with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
         report = teardown.down(target, record, cloud=cloud, paths=paths, reporter=progress)
     if not report.left and entries:
-        kubeconfig.remove_from_kubeconfig(entries, _user_kubeconfig())
+        kubeconfig.remove_from_kubeconfig(entries, user_kubeconfig())
     _print_report(report, output)
     teardown.check(report)
 
@@ -282,7 +282,8 @@ def _kubectl(paths: Paths, cluster: Cluster) -> Path:
         return get_kubectl(Toolchain(paths, progress), server=server, reporter=progress)
 
 
-def _user_kubeconfig() -> Path:
+def user_kubeconfig() -> Path:
+    """The file that kubectl would use."""
     chosen = [entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
     return Path(chosen[0]) if chosen else home_folder() / ".kube" / "config"
 

@@ -46,6 +46,11 @@ def belongs(name: str) -> bool:
     return name.partition("/")[0] not in LEFT_OUT
 
 
+def shared(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those that are not of one machine alone."""
+    return {name: data for name, data in files.items() if name.partition("/")[0] not in _HERE}
+
+
 def read(folder: Path) -> dict[str, bytes]:
     """Name → content, as from the folder."""
     found: dict[str, bytes] = {}

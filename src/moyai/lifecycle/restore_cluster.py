@@ -208,6 +208,10 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
     """The record of a cluster that has never answered: with its authorities, its spec and its allocations, without what it had
     in a cloud. Machines are made with new tokens and new credentials."""
     manifest = content.manifest
+    if not (paths.clusters / SNAPSHOT).exists():
+        raise UsageError(
+            f"{file} has no snapshot of etcd: a cluster cannot be restored from it", hint="`moyai join NAME --file FILE`"
+        )
     # whoever has the public key of a backup's owner can make a file that opens
     if not is_dns_label(manifest.cluster):
         raise UsageError(f"backup {file} is of {manifest.cluster!r}, which is no cluster's name")

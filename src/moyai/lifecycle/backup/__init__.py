@@ -31,7 +31,7 @@ from moyai.lifecycle.record import Record
 from moyai.lifecycle.record_files import belongs
 from moyai.lifecycle.work import working
 
-__all__ = ["SNAPSHOT", "Content", "read", "take"]
+__all__ = ["SNAPSHOT", "BackupManifest", "Content", "read", "take", "writing"]
 
 SNAPSHOT = "etcd.snapshot"
 #: What the kernel says of a name that no file can have, or of a place where none can be.
@@ -61,7 +61,7 @@ def take(
             raise Terminal(f"cluster {name} has never answered, so there is nothing to back up", hint="`moyai up` goes on")
         api, made = require_api(record), list[BackupManifest]()
         with (
-            _writing(file, replaces=replaces) as stream,
+            writing(file, replaces=replaces) as stream,
             reporter.step("snapshot of etcd") as progress,
             etcd_snapshot(api, clock=clock, progress=progress) as snapshot,
         ):
@@ -118,7 +118,9 @@ def _entries(folder: Path, snapshot: EtcdSnapshot) -> Iterator[BackupEntry]:
 
 
 @contextmanager
-def _writing(file: Path, *, replaces: bool) -> Generator[BinaryIO]:
+def writing(file: Path, *, replaces: bool) -> Generator[BinaryIO]:
+    """A stream for the file, which is there when the block has ended without an error. UsageError for a place that no file can
+    have, and for one that is not to be replaced."""
     # what a link leads to is replaced, not the link; and nothing but a file
     target = file.resolve() if replaces else file
     if not target.name:
