@@ -10,6 +10,7 @@ from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.memory.disks import detached
 from moyai.cloud.model import Power, Server, Volume
 from moyai.core.errors import Retriable
+from moyai.core.ids import CLUSTER_RECORD
 from moyai.kube.objects.meta import part
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import (
@@ -17,7 +18,6 @@ from moyai.kube.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
-    LEASES,
     NODES,
     PODS,
     SECRETS,
@@ -155,14 +155,14 @@ class ClusterApi(QuickKubernetes):
         if resource == ENDPOINT_SLICES and name == "kubernetes":
             self._check()
             return self.etcd.endpoints()
-        if resource in (LEASES, SECRETS):
+        if name == CLUSTER_RECORD:
             self._check()
         return super().get(resource, name, namespace=namespace)
 
     def create(
         self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
     ) -> Json:
-        if resource in (LEASES, SECRETS):
+        if body["metadata"].get("name") == CLUSTER_RECORD:
             self._check()
         made = super().create(resource, body, namespace=namespace)
         node = body["spec"].get("nodeName", "") if resource == PODS else ""
