@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from moyai.core.paths import default_paths
-from moyai.lifecycle.record import locked
+from moyai.lifecycle.work import locked
 from tests.e2e.driver import Cluster
 
 #: Asks one name server one question: prints the first answer's address (A) or port (SRV).

@@ -10,6 +10,7 @@ from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.memory.disks import detached
 from moyai.cloud.model import Power, Server, Volume
 from moyai.core.errors import Retriable
+from moyai.core.ids import CLUSTER_RECORD
 from moyai.kube.objects.meta import part
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import (
@@ -154,9 +155,15 @@ class ClusterApi(QuickKubernetes):
         if resource == ENDPOINT_SLICES and name == "kubernetes":
             self._check()
             return self.etcd.endpoints()
+        if name == CLUSTER_RECORD:
+            self._check()
         return super().get(resource, name, namespace=namespace)
 
-    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def create(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
+        if body["metadata"].get("name") == CLUSTER_RECORD:
+            self._check()
         made = super().create(resource, body, namespace=namespace)
         node = body["spec"].get("nodeName", "") if resource == PODS else ""
         if node in self.etcd.serving or (node and "control-plane" not in node):
@@ -164,6 +171,12 @@ class ClusterApi(QuickKubernetes):
             made = {**made, "status": {"phase": "Running"}}
             self.store.put(PODS, made)
         return made
+
+    def replace(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
+        self._check()
+        return super().replace(resource, body, namespace=namespace)
 
     def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         self._check()

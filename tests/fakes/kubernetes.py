@@ -166,9 +166,18 @@ class QuickKubernetes:
         with self.store.call(f"list {resource.plural}"):
             return [copied(one) for one in self.store.all(resource) if chosen(one, namespace, fields=fields)]
 
-    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def create(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
         with self.store.call(f"create {resource.plural}"):
             return self.store.add(resource.plural, dict(body), namespace=namespace)
+
+    def replace(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
+        with self.store.call(f"replace {resource.plural}"):
+            found = self.store.existing(resource.plural, body["metadata"]["name"], namespace=namespace)
+            return self.store.exchange(*found, body=dict(body))
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         with self.store.call(f"patch {resource.plural}"):

@@ -24,6 +24,7 @@ from moyai.kube.resources import NODES, SERVICES
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import leaving_planes
 from moyai.lifecycle import up as building
+from moyai.lifecycle import work as working
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.tokens import add_token
 from moyai.plan.graph import Plan
@@ -122,6 +123,7 @@ class World:
         self.open_api = open_api
         monkeypatch.setattr(building, "open_api", open_api)
         monkeypatch.setattr(teardown, "open_api", open_api)
+        monkeypatch.setattr(working, "open_api", open_api)
 
     def up(self, spec: str | Cluster = "", *, replaced: str = "") -> building.UpResult:
         cluster = parse(spec) if isinstance(spec, str) else spec

@@ -30,6 +30,7 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
+from moyai.lifecycle import work as working
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.tokens import add_token
 from moyai.nifcloud_front.store.rows import BridgeRow, InstanceRow
@@ -97,6 +98,7 @@ class NifcloudWorld:
         monkeypatch.setattr(pki, "PBKDF2_ROUNDS", 1)
         monkeypatch.setattr(building, "open_api", self.open_api)
         monkeypatch.setattr(teardown, "open_api", self.open_api)
+        monkeypatch.setattr(working, "open_api", self.open_api)
         monkeypatch.setattr(building, "send_by_ssh", self.send)
 
     # ---- the wire

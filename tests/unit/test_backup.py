@@ -21,7 +21,8 @@ from moyai.kube.resources import NODES, PODS
 from moyai.lifecycle import backup as backups
 from moyai.lifecycle.backup import SNAPSHOT, BackupManifest
 from moyai.lifecycle.backup import encryption as enc
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.work import locked
 from tests.fakes.cluster_api import ClusterApi
 from tests.unit.lifecycle_world import World
 from tests.unit.test_plan_control_planes import THREE
@@ -246,7 +247,7 @@ def test_a_passphrase_comes_from_a_file(shell: World, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--file", "b"], "a backup is encrypted, and there is no terminal to ask for the passphrase: --recipient or"),
+        (["--file", "b"], "the file is encrypted, and there is no terminal to ask for the passphrase: --recipient or"),
         (["--file", "b", "-r", "nothing"], "'nothing' is no public key: should be one of age (age1…) or of SSH"),
         (["--file", "b", "--passphrase-file", "no"], "no: cannot be read (No such file or directory)"),
         (["--file", "b", "--passphrase-file", "/dev/zero"], "/dev/zero: larger than 64 KiB, should be a passphrase"),

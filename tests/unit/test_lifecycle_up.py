@@ -10,12 +10,13 @@ import pytest
 
 from moyai.cloud.model import Network, Power
 from moyai.core.errors import Retriable, Terminal, UsageError
-from moyai.core.ids import UNSEALING_KEY, cluster_tag
+from moyai.core.ids import CLUSTER_RECORD, UNSEALING_KEY, cluster_tag
 from moyai.core.progress import Reporter
 from moyai.kube.resources import NODES, SECRETS, STORAGE_CLASSES
 from moyai.lifecycle import drain
 from moyai.lifecycle import up as building
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.work import locked
 from moyai.plan import keys, text
 from moyai.plan import steps as s
 from moyai.plan.existing import ROLES
@@ -130,9 +131,9 @@ def test_late_joiners_get_a_token_of_their_own(world: World) -> None:
 
 def test_nobody_can_join_a_cluster_once_its_nodes_have(world: World) -> None:
     world.up()
-    assert world.kube().names(SECRETS) == []
+    assert world.kube().names(SECRETS) == [CLUSTER_RECORD]
     world.up("spec: {nodePools: [{replicas: 3}]}")
-    assert world.kube().names(SECRETS) == []
+    assert world.kube().names(SECRETS) == [CLUSTER_RECORD]
 
 
 def test_tokens_of_other_people_stay(world: World) -> None:
@@ -140,7 +141,7 @@ def test_tokens_of_other_people_stay(world: World) -> None:
     theirs = {"metadata": {"name": "bootstrap-token-theirs", "namespace": "kube-system"}, "data": {"token-id": "dGhlaXJz"}}
     world.kube().store.put(SECRETS, {**theirs, "type": "bootstrap.kubernetes.io/token"})
     world.up("spec: {nodePools: [{replicas: 3}]}")
-    assert world.kube().names(SECRETS) == ["bootstrap-token-theirs"]
+    assert sorted(world.kube().names(SECRETS)) == ["bootstrap-token-theirs", CLUSTER_RECORD]
 
 
 @pytest.mark.parametrize("made", ["2026-01-01T00:00:00+00:00", "2199-01-01T00:00:00+00:00"], ids=["long ago", "in the future"])

@@ -46,7 +46,7 @@ SPEAKERS = tuple(f"src/moyai/{room}" for room in ("agent", "bootstrap", "ccm", "
 TAKEN_APART = {
     "bootstrap/user_data.py": "files",
     "ccm/octavia/annotations.py": "annotations",
-    "lifecycle/backup/__init__.py": "files",
+    "lifecycle/record_files.py": "files",
     "plan/keys.py": "objects: made here",
     "plan/load_balancer/names.py": "load balancers: made here",
     "plan/load_balancer/words.py": "fields of a change, for people",

@@ -82,7 +82,7 @@ def backup(
     from moyai.cli.cluster import recorded
     from moyai.core.clock import SystemClock
 
-    passphrase = "" if recipients and passphrase_file is None else _passphrase(passphrase_file, confirm=True)
+    passphrase = "" if recipients and passphrase_file is None else passphrase_of(passphrase_file, confirm=True)
     wanted = parse_recipients(recipients, passphrase)
     name = recorded(cluster).name
     with display("json" if output == "json" else "text", title=f"backup of {name}") as progress:
@@ -113,16 +113,17 @@ def opener(identity: tuple[Path, ...], passphrase_file: Path | None) -> Opener:
     """What opens a backup, by the options of a command; the terminal is asked where there are none."""
     from moyai.lifecycle.backup.encryption import Opener
 
-    passphrase = "" if identity and passphrase_file is None else _passphrase(passphrase_file, confirm=False)
+    passphrase = "" if identity and passphrase_file is None else passphrase_of(passphrase_file, confirm=False)
     keys = (read_text(one, limit=_LIMIT, should="a private key of age or SSH").encode() for one in identity)
     return Opener(tuple(keys), passphrase)
 
 
-def _passphrase(file: Path | None, *, confirm: bool) -> str:
+def passphrase_of(file: Path | None, *, confirm: bool) -> str:
+    """The first line of the file, or what the terminal's user types, ``confirm``: twice."""
     if file is None:
         if not sys.stdin.isatty():
             raise UsageError(
-                "a backup is encrypted, and there is no terminal to ask for the passphrase",
+                "the file is encrypted, and there is no terminal to ask for the passphrase",
                 hint="--recipient or --passphrase-file" if confirm else "--identity or --passphrase-file",
             )
         return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.display import seconds
+from moyai.cli.status_tables import print_status
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import CLUSTER, OUTPUT, PATH, say, say_lines
 from moyai.core.errors import MoyaiError, Terminal, UsageError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from moyai.lifecycle.apply import ServiceEndpoint
     from moyai.lifecycle.down import DownReport
     from moyai.lifecycle.record import Record
-    from moyai.lifecycle.status import ClusterStatus, CredentialStatus
     from moyai.lifecycle.up import UpResult
     from moyai.spec.load import LoadedSpec
     from moyai.spec.model import Cluster
@@ -95,12 +95,12 @@ def status(cluster: str | None, output: str) -> None:
     """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something does not work."""
     from moyai.lifecycle.status import read
 
-    record = recorded(cluster)
+    record = recorded(cluster, newest=True)
     found = read(record, connect(record.cloud))
     if output == "json":
         say(json.dumps(found.data(), indent=1))
     else:
-        _print_status(found)
+        print_status(found)
     if found.problems:
         sys.exit(1)
 
@@ -119,7 +119,7 @@ def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite
     if not write and file is None:
         say(text, end="")
         return
-    target = file or _user_kubeconfig()
+    target = file or user_kubeconfig()
     context = kubeconfig.merge_kubeconfig(text, target, overwrite=overwrite_existing)
     say(f"context {context} is in {target} and is the current one")
 
@@ -190,7 +190,7 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
     with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
         report = teardown.down(target, record, cloud=cloud, paths=paths, reporter=progress)
     if not report.left and entries:
-        kubeconfig.remove_from_kubeconfig(entries, _user_kubeconfig())
+        kubeconfig.remove_from_kubeconfig(entries, user_kubeconfig())
     _print_report(report, output)
     teardown.check(report)
 
@@ -252,12 +252,23 @@ def _name(given: str | None, paths: Paths) -> str:
     raise UsageError("which cluster?", hint=f"there are {', '.join(names)}; name one, or set {CLUSTER_VARIABLE}")
 
 
-def recorded(given: str | None) -> Record:
-    """The record of the cluster that is meant: named, or of the spec named, or the only one."""
+def recorded(given: str | None, *, newest: bool = False) -> Record:
+    """The record of the cluster that is meant: named, or of the spec named, or the only one. ``newest``: the cluster's copy
+    takes its place where that is the newer one."""
     from moyai.lifecycle.clusters import require
 
     paths = default_paths()
-    return require(paths, _name(given, paths))
+    name = _name(given, paths)
+    if newest:
+        take_newest(paths, name)
+    return require(paths, name)
+
+
+def take_newest(paths: Paths, name: str) -> None:
+    """Bring this machine's record of the cluster to the cluster's own copy, where that is the newer one, and say so."""
+    from moyai.lifecycle.work import take_newer
+
+    take_newer(paths, name, tell=lambda line: say(f"note: {line}", err=True))
 
 
 def _kubectl(paths: Paths, cluster: Cluster) -> Path:
@@ -271,7 +282,8 @@ def _kubectl(paths: Paths, cluster: Cluster) -> Path:
         return get_kubectl(Toolchain(paths, progress), server=server, reporter=progress)
 
 
-def _user_kubeconfig() -> Path:
+def user_kubeconfig() -> Path:
+    """The file that kubectl would use."""
     chosen = [entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
     return Path(chosen[0]) if chosen else home_folder() / ".kube" / "config"
 
@@ -308,6 +320,7 @@ def _show_plan(loaded: LoadedSpec, output: str, *, replaced: str = "") -> None:
         raise Terminal(
             f"the local cloud {name} does not run yet", hint="`moyai cloud up` starts it, and a plan needs to look at it"
         )
+    take_newest(paths, loaded.cluster.name)
     found = preview(loaded.cluster, connect(name), paths=paths, replaced=replaced)
     say_lines(text.lines(found)) if output == "text" else say(json.dumps(text.data(found), indent=1))
 
@@ -338,51 +351,6 @@ def _summary(
     elif not example:
         tries.append("moyai up examples/quickstart")
     say("  try         " + "\n              ".join(tries))
-
-
-def _print_status(found: ClusterStatus) -> None:
-    say(f"cluster {found.name} ({found.uid}) on cloud {found.cloud}, Kubernetes {found.kubernetes}")
-    say(f"API {found.api_url or '-'}: {found.api}\n")
-    rows = [(n.name, n.pool, n.zone, n.address or "-", n.machine, n.node, n.version or "-") for n in found.nodes]
-    print_table(("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION"), rows)
-    if found.machines:
-        say()
-        beside = [(one.name, one.role or "-", ", ".join(one.addresses), one.machine) for one in found.machines]
-        print_table(("BESIDE", "ROLE", "ADDRESSES", "MACHINE"), beside)
-    if found.control_planes:
-        say()
-        rows = [(one.name, one.member, "yes" if one.holder else "-") for one in found.control_planes]
-        print_table(("CONTROL PLANE", "ETCD", "HOLDS THE ADDRESS"), rows)
-    if found.addons:
-        say()
-        print_table(("ADD-ON", "READY"), [(addon.name, addon.count) for addon in found.addons])
-    if found.services:
-        say()
-        head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
-        print_table(head, [(one.service, one.address or "-", ",".join(map(str, one.ports))) for one in found.services])
-    if found.certificates:
-        say()
-        head = ("CERTIFICATE", "ENDS", "DAYS LEFT", "RENEWED BY")
-        print_table(head, [(one.name, one.ends[:10], str(one.days_left), one.renewed_by) for one in found.certificates])
-    if found.credentials:
-        say()
-        print_credentials(found.credentials)
-    if found.backup:
-        say()
-        one = found.backup
-        print_table(
-            ("BACKUPS IN", "EVERY", "LAST", "REHEARSED"), [(one.to or "-", one.every, one.last or "-", one.rehearsed or "-")]
-        )
-    lines = [f"upgrade: {found.upgrade.text}"] if found.upgrade else []
-    notes = [found.rotation.text, *found.notes] if found.rotation else found.notes
-    lines += [*(f"note: {note}" for note in notes), *(f"! {problem}" for problem in found.problems)]
-    if lines:
-        say("\n" + "\n".join(lines))
-
-
-def print_credentials(found: Iterable[CredentialStatus]) -> None:
-    rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-", one.owner or "-") for one in found]
-    print_table(("CREDENTIAL", "MAY CALL", "ENDS", "OWNER"), rows)
 
 
 def _print_report(report: DownReport, output: str) -> None:

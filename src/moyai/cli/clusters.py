@@ -19,7 +19,7 @@ from moyai.cli.terminal import OUTPUT, say
 def clusters(cloud: str, output: str) -> None:
     """List the clusters that a cloud holds, by the tags of their networks, routers and machines.
 
-    RECORD says whether this machine has a cluster's record: all commands but `down` need it.
+    RECORD says whether this machine has a cluster's record: all commands but `down` need it. `moyai join` takes it over.
     """
     from moyai.cli.cluster import chosen_cloud, connect
     from moyai.cli.openstack import cloud_meant
@@ -48,3 +48,6 @@ def clusters(cloud: str, output: str) -> None:
         print_table(
             ("NAME", "UID", "CONTROL-PLANES", "WORKERS", "RUNNING", "RECORD"), rows, right=("CONTROL-PLANES", "WORKERS")
         )
+        for one in found:
+            if not one.recorded:
+                say(f"`moyai join {one.name} --kubeconfig FILE` takes the record of {one.name} ({one.uid}) over")

@@ -24,7 +24,8 @@ def credentials() -> None:
 @OUTPUT
 def list_credentials(cluster: str | None, output: str) -> None:
     """The credentials of the cloud with which the parts inside CLUSTER log in. Exit code 1 when one ends soon."""
-    from moyai.cli.cluster import connect, print_credentials, recorded
+    from moyai.cli.cluster import connect, recorded
+    from moyai.cli.status_tables import print_credentials
     from moyai.core.clock import SystemClock
     from moyai.lifecycle.status import read_credentials
 

@@ -56,12 +56,12 @@ def defragment(cluster: str | None, output: str) -> None:
     from moyai.lifecycle.clusters import require_api
     from moyai.lifecycle.etcd_care import defragment as run
     from moyai.lifecycle.etcd_care import ready_planes
-    from moyai.lifecycle.record import locked
+    from moyai.lifecycle.work import working
 
     record = recorded(cluster)
     with (
-        locked(default_paths(), record.name),
         display("json" if output == "json" else "text", title=f"etcd of {record.name}") as progress,
+        working(default_paths(), record.name, command="moyai etcd defragment", tell=progress.note),
     ):
         api = require_api(record)
         found = run(api, ready_planes(api), clock=SystemClock(), reporter=progress)

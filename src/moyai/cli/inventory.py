@@ -24,5 +24,5 @@ def inventory(cluster: str | None, whole: bool, *, host: str) -> None:
 
     if whole == bool(host):
         raise UsageError("one of --list and --host NODE should be given")
-    record = recorded(cluster)
+    record = recorded(cluster, newest=True)
     say(json.dumps(machines.host_variables(record, host) if host else machines.inventory(record), indent=1))

@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("moyai.cli.doctor:doctor", "What a cloud can do for a cluster, what it lacks, and which spec fits it."),
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
     "clusters": ("moyai.cli.clusters:clusters", "Which clusters a cloud holds, whoever made them."),
+    "join": ("moyai.cli.join:join", "Take over a cluster that was built on another machine."),
+    "export": ("moyai.cli.join:export", "Write a cluster's record to one encrypted file, for a vault."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "net": ("moyai.cli.net:net", "How the network of a cluster stands, and whether its ways work."),
     "bgp": ("moyai.cli.bgp:bgp", "Sessions and routes of the nodes' BGP."),

@@ -65,7 +65,7 @@ def upgrade(
     for option, given in (("--pause", pause), ("--rollback", rollback), ("--finalize", finalize)):
         if given and soak is not None:
             raise UsageError(f"--soak: should be left out with {option}")
-    record = recorded(cluster)
+    record = recorded(cluster, newest=True)
     if pause:
         upgrade_state.request_pause(record)
         say(f"cluster {record.name}: the upgrade stops after the machine that it replaces; `moyai upgrade` goes on")

@@ -42,6 +42,8 @@ SERVICE_TAG_PREFIX = "kube_service_"
 #: The ConfigMap of kube-system in a cluster that was restored from a backup. While it is there, nothing in the cloud is removed
 #: because no Service has it: its Service may be younger than the backup. Its ``made`` says when the backup was made.
 RESTORED = "moyai-restored"
+#: Name in kube-system of the Secret that holds the cluster's record, and of the Lease of whoever works on the cluster.
+CLUSTER_RECORD = "moyai-record"
 #: Name of the DaemonSet whose pods are the nodes' agents, and of its configuration.
 AGENT = "moyai-agent"
 #: Begins the name of a node image in the cloud; the version of Kubernetes that it holds follows.

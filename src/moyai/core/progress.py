@@ -30,6 +30,8 @@ class Event:
 
 #: Shows an event, writes it down, or passes it on.
 Sink = Callable[[Event], None]
+#: Takes one line for the user.
+Tell = Callable[[str], None]
 
 
 class Progress:

@@ -119,9 +119,18 @@ class KubeApi:
         answer = self._object("GET", resource.path(namespace) + query, timeout=timeout)
         return cast("list[Json]", answer.get("items") or [])
 
-    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def create(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
         """Conflict where there is one of that name."""
-        return self._object("POST", resource.path(namespace), body=body)
+        return self._object("POST", resource.path(namespace), body=body, timeout=timeout)
+
+    def replace(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
+        """Put the whole object in the place of the one of its name. Conflict where that is not of the ``resourceVersion`` that
+        ``body`` names."""
+        return self._object("PUT", resource.path(namespace, body["metadata"]["name"]), body=body, timeout=timeout)
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         """A strategic merge patch."""

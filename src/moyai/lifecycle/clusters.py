@@ -7,12 +7,12 @@ from pathlib import Path
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.paths import Paths
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle.record import Record
+from moyai.lifecycle.record import Mirror, Record
 
 
-def require(paths: Paths, name: str) -> Record:
+def require(paths: Paths, name: str, *, mirror: Mirror | None = None) -> Record:
     """The record of a cluster that must be there. UsageError where it is not."""
-    record = Record.open(paths, name)
+    record = Record.open(paths, name, mirror=mirror)
     if record is None:
         known = Record.names(paths)
         there = f"there are {', '.join(known)}" if known else "`moyai up` makes one"

@@ -23,7 +23,8 @@ from moyai.core.progress import Progress, Reporter
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle import execute, observe
 from moyai.lifecycle.clusters import open_api, set_aside
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.work import working
 from moyai.plan import steps as s
 from moyai.plan.graph import KeptObject, Plan
 from moyai.plan.steps import Delete, StepId
@@ -138,7 +139,7 @@ def down(
     """Remove the cluster; returns the report. Raises Terminal when the cloud cannot be asked at all, or when another cluster
     has got the name of the one that was meant.
     """
-    with locked(paths, target.name):
+    with working(paths, target.name, command="moyai down", clock=clock, tell=reporter.note):
         # since the target was chosen, and a question answered, another command may have removed the cluster and made it again
         now = Record.open(paths, target.name, clock=clock)
         if now is not None and now.uid == target.uid:

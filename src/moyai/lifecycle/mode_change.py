@@ -24,8 +24,9 @@ from moyai.lifecycle import addon_objects, execute, waits
 from moyai.lifecycle.clusters import open_api, require
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.mode_state import ModeChange, mode_change, refuse_while_moving, set_mode_change
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Mirror, Record
 from moyai.lifecycle.up import Start, look, secrets_of
+from moyai.lifecycle.work import working
 from moyai.plan import steps as s
 from moyai.plan.addons import Addon, AddonFacts
 from moyai.plan.cluster import situation
@@ -62,8 +63,9 @@ def migrate(name: str, cloud: Cloud, *, to: str, paths: Paths, reporter: Reporte
 
     Raises UsageError before anything is changed; whatever is half-done after another error, the next call finishes.
     """
-    with locked(paths, name):
-        return _Moving(name, cloud, paths=paths, clock=clock or SystemClock()).run(to, reporter=reporter)
+    clock = clock or SystemClock()
+    with working(paths, name, command="moyai net migrate", clock=clock, tell=reporter.note) as work:
+        return _Moving(name, cloud, paths=paths, clock=clock, mirror=work).run(to, reporter=reporter)
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ class _Leg:
 
 
 class _Moving:
-    def __init__(self, name: str, cloud: Cloud, *, paths: Paths, clock: Clock) -> None:
+    def __init__(self, name: str, cloud: Cloud, *, paths: Paths, clock: Clock, mirror: Mirror | None = None) -> None:
+        self._mirror = mirror
         self._name, self._cloud, self._paths, self._clock = name, cloud, paths, clock
         self._notes: list[str] = []
 
     def preview(self, to: str) -> list[tuple[str, Plan]]:
-        record = require(self._paths, self._name)
+        record = require(self._paths, self._name, mirror=self._mirror)
         begun = self._begun(record, to)
         cluster = record.cluster
         modes = way(cluster.spec.network.mode, to)
@@ -94,7 +97,7 @@ class _Moving:
         return found
 
     def run(self, to: str, *, reporter: Reporter) -> ModeResult:
-        record = require(self._paths, self._name)
+        record = require(self._paths, self._name, mirror=self._mirror)
         begun = self._begun(record, to)
         modes = way(record.cluster.spec.network.mode, to)
         for number, mode in enumerate(modes):

@@ -40,6 +40,7 @@ def set_mode_change(record: Record, change: ModeChange | None) -> None:
         file.unlink(missing_ok=True)
     else:
         write_private(file, json.dumps({"target": change.target, "stage": change.stage}))
+    record.publish()
 
 
 def refuse_while_moving(record: Record) -> None:

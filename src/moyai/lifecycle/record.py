@@ -2,28 +2,26 @@
 
 Folder ``<state>/clusters/NAME`` (0700; files 0600). Always holds: what is on disk is whole (written aside, fsynced, renamed),
 and an intent is on disk before the cloud is asked, so that whatever a kill leaves is found by name and adopted or removed.
-One process at a time works on a cluster: the lock is the kernel's and vanishes with its holder.
+``lifecycle.work`` has the lock and the copy in the cluster.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import threading
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import Terminal, UsageError
+from moyai.core.errors import Terminal
 from moyai.core.files import naming, write_private
-from moyai.core.ids import is_dns_label, new_uid
+from moyai.core.ids import new_uid
 from moyai.core.keys import Key, Kind
-from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.kube.quick import KubeApi
+from moyai.lifecycle import record_files
 from moyai.lifecycle import record_format as form
 from moyai.lifecycle.tokens import halves
 from moyai.plan import keys
@@ -37,16 +35,23 @@ from moyai.spec.model import Cluster
 TOKEN_FRESH = timedelta(minutes=30)
 #: How long a machine that was started may take until its node is Ready: as long as kubeadm waits on it.
 JOIN_TIME = timedelta(minutes=15)
-_SECRETS_DAMAGED = "put it back from a backup; without one, `moyai down` still removes the cluster"
 _DAMAGED = "put it back from a backup; `moyai down --cloud CLOUD --uid UID` removes a cluster whose record is moved away"
+
+
+class Mirror(Protocol):
+    """Keeps a copy of records elsewhere."""
+
+    def changed(self, record: Record) -> None:
+        """What is on disk of the record has changed. Raises Terminal where the change must not be acted on."""
+        ...
 
 
 class Record:
     """A cluster's record, in memory and on disk; safe from several threads. Every change is on disk when the call returns. The
     file is written whole; changes of several threads share a write: else the time for N objects would grow with N²."""
 
-    def __init__(self, folder: Path, data: dict[str, Any], *, clock: Clock | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, data: dict[str, Any], *, clock: Clock | None = None, mirror: Mirror | None = None) -> None:
+        self.folder, self._mirror = folder, mirror
         self._data = data
         self._objects = form.read_objects(data["objects"])
         self._clock = clock or SystemClock()
@@ -59,10 +64,10 @@ class Record:
     # ---- opening
 
     @classmethod
-    def open(cls, paths: Paths, name: str, *, clock: Clock | None = None) -> Record | None:
+    def open(cls, paths: Paths, name: str, *, clock: Clock | None = None, mirror: Mirror | None = None) -> Record | None:
         """The record of cluster ``name``, None when there is none."""
         folder = paths.clusters / name
-        file = folder / "record.json"
+        file = folder / record_files.RECORD
         try:
             known = form.current(json.loads(file.read_text(encoding="utf-8")))
             if known["name"] != name:
@@ -71,10 +76,19 @@ class Record:
             return None
         except (OSError, ValueError, RecursionError, form.Unreadable) as error:
             raise Terminal(f"record {file} cannot be read: {' '.join(str(error).split())[:200]}", hint=_DAMAGED) from None
-        return cls(folder, known, clock=clock)
+        return cls(folder, known, clock=clock, mirror=mirror)
 
     @classmethod
-    def create(cls, paths: Paths, name: str, *, spec: Mapping[str, Any], clock: Clock | None = None, uid: str = "") -> Record:
+    def create(
+        cls,
+        paths: Paths,
+        name: str,
+        *,
+        spec: Mapping[str, Any],
+        clock: Clock | None = None,
+        uid: str = "",
+        mirror: Mirror | None = None,
+    ) -> Record:
         """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
         folder = paths.make_state("clusters") / name
@@ -92,7 +106,7 @@ class Record:
             "seats": {},
             "objects": [],
         }
-        record = cls(folder, data, clock=clock)
+        record = cls(folder, data, clock=clock, mirror=mirror)
         record._version += 1
         record._save()
         return record
@@ -305,20 +319,7 @@ class Record:
 
     def remove(self) -> None:
         """Take the keys away, and the record last, so that a killed removal is seen. Terminal when anything stays."""
-        last = self.folder / "record.json"
-        try:
-            for one in self.folder.iterdir():
-                if one.is_dir() and not one.is_symlink():
-                    shutil.rmtree(one)
-                elif one != last:
-                    one.unlink()
-            last.unlink(missing_ok=True)
-            self.folder.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            text = f"the cluster is gone, but its keys in {self.folder} cannot be removed: {error}"
-            raise Terminal(text, hint="remove the folder by hand") from None
+        record_files.remove(self.folder)
 
     # ---- secrets
 
@@ -330,12 +331,14 @@ class Record:
     def keep_secret(self, name: str, value: str) -> None:
         with self._lock:
             self._write_secrets({**self.secrets(), name: value})
+        self.publish()
 
     def keep_token(self, token: str) -> None:
         """The bootstrap token that machines join with, which lives from now on."""
         with self._lock:
             kept = {**self.secrets(), "token": token, "token made": self._clock.now().isoformat()}
             self._write_secrets(kept)
+        self.publish()
 
     def forget_token(self) -> None:
         """Machines that join later need another token."""
@@ -344,6 +347,13 @@ class Record:
     def drop_secret(self, *names: str) -> None:
         with self._lock:
             self._write_secrets({name: value for name, value in self.secrets().items() if name not in names})
+        self.publish()
+
+    def publish(self) -> None:
+        """Files beside the record have changed."""
+        with self._lock:
+            self._version += 1
+        self._save()
 
     @property
     def token_fresh(self) -> bool:
@@ -356,19 +366,10 @@ class Record:
 
     def secrets(self) -> dict[str, str]:
         """All secrets kept beside the record, in one read. Terminal where they are damaged."""
-        file = self.folder / "secrets.json"
-        try:
-            found: Any = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(found, dict) or {type(value) for value in cast("dict[str, Any]", found).values()} - {str}:
-                raise ValueError("expected an object of strings")
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as error:
-            raise Terminal(f"{file} cannot be read: {' '.join(str(error).split())[:200]}", hint=_SECRETS_DAMAGED) from None
-        return cast("dict[str, str]", found)
+        return record_files.read_secrets(self.folder)
 
     def _write_secrets(self, secrets: Mapping[str, str]) -> None:
-        write_private(self.folder / "secrets.json", json.dumps(secrets, indent=1))
+        write_private(self.folder / record_files.SECRETS, json.dumps(secrets, indent=1))
 
     def _now(self) -> str:
         return self._clock.now().isoformat(timespec="seconds")
@@ -382,19 +383,9 @@ class Record:
             with self._lock:
                 version = self._version
                 self._data["objects"] = [form.write_object(key, entry) for key, entry in self._objects.items()]
+                self._data["serial"] = self._data.get("serial", 0) + 1
                 text = json.dumps(self._data, indent=1)
-            write_private(self.folder / "record.json", text)
+            write_private(self.folder / record_files.RECORD, text)
+            if self._mirror is not None:
+                self._mirror.changed(self)
             self._written = version
-
-
-@contextmanager
-def locked(paths: Paths, name: str) -> Generator[None]:
-    """Be the only one who changes cluster ``name`` while the block runs; Terminal at once when somebody else is."""
-    if not is_dns_label(name):
-        raise UsageError(f"{name!r} is no cluster's name", hint="should be a DNS label (a-z, 0-9, '-')")
-
-    def refuse(holder: str) -> None:
-        raise Terminal(f"another moyai ({holder}) is working on cluster {name}", hint="wait until it is done")
-
-    with file_lock(paths.make_state("clusters") / f".{name}.lock", refuse):
-        yield

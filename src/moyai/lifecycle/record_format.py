@@ -149,6 +149,7 @@ class RecordForm(BaseModel):
     created: str = Field(description="time when the record was created")
     ready: str = Field(description="time when the control plane first answered; empty before")
     api_address: str = Field(alias="apiAddress", description="the API's floating IP; empty before it is known")
+    serial: int = Field(0, description="how often the record was written; of two copies, the one with more writes is the newer")
     restores: str = Field(
         "", description="time of the backup that the cluster is being restored from; empty or absent for any other cluster"
     )

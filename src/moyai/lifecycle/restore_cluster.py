@@ -34,9 +34,11 @@ from moyai.lifecycle.backup import SNAPSHOT, BackupManifest
 from moyai.lifecycle.backup.encryption import Opener
 from moyai.lifecycle.clusters import open_api, set_aside
 from moyai.lifecycle.etcd_data import EtcdData, make_etcd_data
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.record_files import RESTORING
 from moyai.lifecycle.record_format import ENCRYPTION_KEY
 from moyai.lifecycle.up import UpResult
+from moyai.lifecycle.work import locked, working
 from moyai.plan.changes import classify
 from moyai.plan.graph import Plan
 from moyai.plan.load_balancer.names import service_of_name
@@ -47,7 +49,7 @@ from moyai.spec.load import dump
 from moyai.spec.model import Cluster
 
 #: Below the record's folder; gone once the cluster is restored.
-_FOLDER = backups.RESTORING
+_FOLDER = RESTORING
 #: Below the folder of all restores: what is being read.
 _READING = "reading"
 #: Fields of a cluster that a restore may change: where the cluster is, and what its machines are made from.
@@ -121,10 +123,10 @@ def restore(
         return snapshot_data(folder.parent, program, node=node, address=address)
 
     result = building.up(record.cluster, cloud, paths=paths, reporter=reporter, clock=clock, data=data)
-    with locked(paths, name):
+    with working(paths, name, command="moyai restore", clock=clock, tell=reporter.note) as work:
         unknown = tuple(_unknown(cloud, record.uid, api=open_api(record)))
         shutil.rmtree(folder, ignore_errors=True)
-        record = Record.open(paths, name, clock=clock)
+        record = Record.open(paths, name, clock=clock, mirror=work)
         assert record is not None
         record.restored()
     for line in unknown:
@@ -206,6 +208,10 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
     """The record of a cluster that has never answered: with its authorities, its spec and its allocations, without what it had
     in a cloud. Machines are made with new tokens and new credentials."""
     manifest = content.manifest
+    if not (paths.clusters / SNAPSHOT).exists():
+        raise UsageError(
+            f"{file} has no snapshot of etcd: a cluster cannot be restored from it", hint="`moyai join NAME --file FILE`"
+        )
     # whoever has the public key of a backup's owner can make a file that opens
     if not is_dns_label(manifest.cluster):
         raise UsageError(f"backup {file} is of {manifest.cluster!r}, which is no cluster's name")

@@ -26,9 +26,10 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES
 from moyai.lifecycle import execute
 from moyai.lifecycle.clusters import no_kubeconfig, open_api, require
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
 from moyai.lifecycle.record_format import ENCRYPTION_KEY
 from moyai.lifecycle.rotation_state import prepare
+from moyai.lifecycle.work import working
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.credentials import USES
@@ -80,8 +81,8 @@ def rotate(
     """Begin a rotation, or go on with the one that was begun. UsageError before anything is changed; whatever is half-done
     after another error, the next call finishes."""
     clock = clock or SystemClock()
-    with locked(paths, name):
-        record = require(paths, name)
+    with working(paths, name, command=COMMANDS[what], clock=clock, tell=reporter.note) as work:
+        record = require(paths, name, mirror=work)
         at = _wanted(record, what, now=clock.now())
         with reporter.step("look at the cluster") as progress:
             if record.rotation:
@@ -99,6 +100,7 @@ def rotate(
             # on record first: whatever happens now, the next run goes on here
             record.set_rotation(at)
             prepare(record, at)
+            record.publish()
             for note in _carry_out(record, cloud, rotation=at, plan=planner(at), reporter=reporter, clock=clock):
                 reporter.note(note)
             at = finished(at, now=clock.now())

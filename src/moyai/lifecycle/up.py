@@ -35,10 +35,11 @@ from moyai.lifecycle.execute.starting import send_by_ssh
 from moyai.lifecycle.machine_notes import MachineNotes
 from moyai.lifecycle.mode_state import refuse_while_moving
 from moyai.lifecycle.observe import Answers
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Mirror, Record
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.lifecycle.rotation_state import prepare
 from moyai.lifecycle.rounds import Rounds, Start
+from moyai.lifecycle.work import working
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.changes import refuse_version
@@ -104,13 +105,13 @@ def up(
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
     clock = clock or SystemClock()
-    rounds = rounds_of(cloud, paths, reporter=reporter, clock=clock, data=data)
-    with locked(paths, cluster.name):
+    with working(paths, cluster.name, command="moyai up", clock=clock, tell=reporter.note) as work:
+        rounds = rounds_of(cloud, paths, reporter=reporter, clock=clock, data=data, mirror=work)
         if known := Record.open(paths, cluster.name):
             refuse_while_moving(known)
         start = rounds.look(cluster, replaced=replaced)
         spec = dump(start.facts.cluster)
-        record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
+        record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid, mirror=work)
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
 
@@ -145,11 +146,19 @@ def _rounds(first: Plan) -> int:
     return 2 * len(first.replacements) + 4
 
 
-def rounds_of(cloud: Cloud, paths: Paths, *, reporter: Reporter, clock: Clock, data: MakeData | None = None) -> Rounds:
-    """The rounds of a command that brings a cluster to its spec. ``data``: see ``up``."""
+def rounds_of(
+    cloud: Cloud,
+    paths: Paths,
+    *,
+    reporter: Reporter,
+    clock: Clock,
+    data: MakeData | None = None,
+    mirror: Mirror | None = None,
+) -> Rounds:
+    """The rounds of a command that brings a cluster to its spec. ``data``: see ``up``. ``mirror``: of the record."""
 
     def looks(cluster: Cluster, replaced: str, *, hold: bool) -> Start:
-        return look(cluster, cloud, paths=paths, clock=clock, replaced=replaced, hold=hold)
+        return look(cluster, cloud, paths=paths, clock=clock, replaced=replaced, hold=hold, mirror=mirror)
 
     def carries(start: Start, record: Record, *, suffix: str) -> tuple[str, ...]:
         return carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data, suffix=suffix)
@@ -186,10 +195,11 @@ def look(
     hold: bool = True,
     upgrade: Upgrade | None = None,
     answers: Answers | None = None,
+    mirror: Mirror | None = None,
 ) -> Start:
     """Read record, cloud and Kubernetes side by side, and plan. ``hold``: while an upgrade is under way, machines of another
     version stay. ``upgrade``: one that is not on record yet. ``answers``: what the caller has asked the cloud already."""
-    record = Record.open(paths, cluster.name, clock=clock)
+    record = Record.open(paths, cluster.name, clock=clock, mirror=mirror)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     notes = MachineNotes(record.folder) if record else None
     if record and notes:

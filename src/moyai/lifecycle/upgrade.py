@@ -21,10 +21,11 @@ from moyai.core.progress import Reporter
 from moyai.lifecycle.cluster_use import read_use
 from moyai.lifecycle.clusters import require
 from moyai.lifecycle.mode_state import refuse_while_moving
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Mirror, Record
 from moyai.lifecycle.rounds import Rounds, Start
 from moyai.lifecycle.up import look, rounds_of
 from moyai.lifecycle.upgrade_state import go_on, is_paused
+from moyai.lifecycle.work import working
 from moyai.plan.cluster.preflight import check_upgrade
 from moyai.plan.graph import Plan, Replacement
 from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, left, plan_links
@@ -92,8 +93,8 @@ def upgrade(
     Raises UsageError before anything is changed; whatever is half-done after another error, the next call finishes.
     """
     clock = clock or SystemClock()
-    with locked(paths, name):
-        upgrading = _Upgrading(name, cloud, paths=paths, makes=makes, clock=clock)
+    with working(paths, name, command="moyai upgrade", clock=clock, tell=reporter.note) as work:
+        upgrading = _Upgrading(name, cloud, paths=paths, makes=makes, clock=clock, mirror=work)
         with reporter.step("look whether the cluster can be upgraded"):
             seen = upgrading.preview(wish)
         if seen.upgrade is None and wish.soak_hours is not None:
@@ -102,7 +103,17 @@ def upgrade(
 
 
 class _Upgrading:
-    def __init__(self, name: str, cloud: Cloud, *, paths: Paths, makes: Collection[str], clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        cloud: Cloud,
+        *,
+        paths: Paths,
+        makes: Collection[str],
+        clock: Clock,
+        mirror: Mirror | None = None,
+    ) -> None:
+        self._mirror = mirror
         self._name, self._cloud, self._paths, self._makes, self._clock = name, cloud, paths, makes, clock
         self._offered: frozenset[str] = frozenset()
 
@@ -137,7 +148,7 @@ class _Upgrading:
         if wanted is None:
             return UpgradeResult(record.name, record.spec["spec"]["kubernetesVersion"], record.upgrade, changed=False)
         go_on(record)
-        rounds = rounds_of(self._cloud, self._paths, reporter=reporter, clock=self._clock)
+        rounds = rounds_of(self._cloud, self._paths, reporter=reporter, clock=self._clock, mirror=self._mirror)
         notes: tuple[str, ...] = ()
         at: Upgrade | None = wanted
         while at is not None and at.stage is not Stage.SOAKING:
@@ -198,7 +209,7 @@ class _Upgrading:
             raise UsageError(error.message, hint=error.hint) from None
 
     def _record(self) -> Record:
-        return require(self._paths, self._name)
+        return require(self._paths, self._name, mirror=self._mirror)
 
 
 def _versions(cloud: Cloud) -> frozenset[str]:

@@ -22,7 +22,7 @@ class ProcessRecord:
 
     @classmethod
     def of(cls, pid: int) -> ProcessRecord:
-        return cls(pid, start_time(pid) or 0, _BOOT_ID.read_text().strip())
+        return cls(pid, start_time(pid) or 0, boot())
 
     @classmethod
     def load(cls, file: Path) -> ProcessRecord | None:
@@ -41,7 +41,12 @@ class ProcessRecord:
 
     def alive(self) -> bool:
         """Whether exactly this process still exists and is no zombie."""
-        return self.boot == _BOOT_ID.read_text().strip() and self.start != 0 and start_time(self.pid) == self.start
+        return self.boot == boot() and self.start != 0 and start_time(self.pid) == self.start
+
+
+def boot() -> str:
+    """What the running kernel calls itself, since it was started."""
+    return _BOOT_ID.read_text().strip()
 
 
 def start_time(pid: int) -> int | None:

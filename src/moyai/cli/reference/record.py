@@ -9,9 +9,10 @@ from typing import Literal, get_origin
 
 from pydantic import BaseModel
 
+from moyai.core.ids import CLUSTER_RECORD
 from moyai.lifecycle.record_format import ObjectForm, RecordForm, RotationForm, UpgradeForm
 
-_HEAD = """\
+_HEAD = f"""\
 <!-- Written by `python -m moyai.cli.reference docs/reference`; edit src/moyai/cli/reference/record.py. -->
 
 # The cluster's record
@@ -39,10 +40,21 @@ file is therefore always complete.
 | `known_hosts` | the SSH host keys that `moyai ssh` has seen |
 | `pause` | a request to pause the upgrade that is under way |
 | `mode-change.json` | where a change of the pod network's mode stands, from its begin to its end |
+| `cluster-copy.json` | which copy in the cluster this record last agreed with |
 | `restore/` | during a restore: the backup's snapshot of etcd, and the data that are made from it |
 
 The file `~/.local/state/moyai/clusters/.<name>.lock`, outside the folder, is the lock. While a process holds it,
 another `up` or `down` of the same cluster ends with an error.
+
+## The copy in the cluster
+
+Once the API has answered, the cluster holds a copy of these files but `kubeconfig`, `known_hosts`, `backups.json`, `pause`,
+`cluster-copy.json` and `restore/`. It is Secret `{CLUSTER_RECORD}` of kube-system. Its annotations say who wrote it
+(`moyai.dev/written-by`), when (`moyai.dev/written-at`), and the number of the write (`moyai.dev/serial`).
+Lease `{CLUSTER_RECORD}` of kube-system says who works on the cluster.
+[State and ownership](../explanation/state-and-ownership.md#two-copies-of-a-record) says which copy counts.
+
+## Other files
 
 The folder `~/.local/state/moyai/restores/<name>.before` is the record whose place a restore has taken. Below
 `~/.local/state/moyai/rehearsals` is the record of a throw-away cluster while `moyai restore --rehearse` runs.

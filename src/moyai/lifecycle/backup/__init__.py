@@ -27,15 +27,13 @@ from moyai.lifecycle.backup.backup_archive import BackupEntry, BackupEntryFacts,
 from moyai.lifecycle.backup.encryption import CannotOpen, Opener, Recipients, decrypt, encrypt
 from moyai.lifecycle.backup.snapshot import EtcdSnapshot, etcd_snapshot
 from moyai.lifecycle.clusters import require, require_api
-from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.record_files import belongs
+from moyai.lifecycle.work import working
 
-__all__ = ["RESTORING", "SNAPSHOT", "Content", "read", "take"]
+__all__ = ["SNAPSHOT", "BackupManifest", "Content", "read", "take", "writing"]
 
 SNAPSHOT = "etcd.snapshot"
-#: In the folder of a record while its cluster is being restored.
-RESTORING = "restore"
-#: What is not in a backup of a record's folder: made again from the rest, or of this machine alone.
-_LEFT_OUT = frozenset({"kubeconfig", "known_hosts", "backups.json", RESTORING})
 #: What the kernel says of a name that no file can have, or of a place where none can be.
 _NAMES = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
 
@@ -57,13 +55,13 @@ def take(
 
     UsageError where there is no such cluster, or a file that is not to be replaced; Terminal where no etcd gives a snapshot.
     """
-    with locked(paths, name):
+    with working(paths, name, command="moyai backup", clock=clock, tell=reporter.note):
         record = require(paths, name)
         if not record.ready:
             raise Terminal(f"cluster {name} has never answered, so there is nothing to back up", hint="`moyai up` goes on")
         api, made = require_api(record), list[BackupManifest]()
         with (
-            _writing(file, replaces=replaces) as stream,
+            writing(file, replaces=replaces) as stream,
             reporter.step("snapshot of etcd") as progress,
             etcd_snapshot(api, clock=clock, progress=progress) as snapshot,
         ):
@@ -96,7 +94,7 @@ def read(file: Path, opener: Opener, *, into: Into = lambda _: None) -> Content:
 
     ``into``: where an entry of this name goes instead of into memory; the snapshot goes nowhere without it.
     """
-    reader = backup_archive.Reader(lambda name: into(name) or (_NOWHERE if name == SNAPSHOT else None), belongs=_belongs)
+    reader = backup_archive.Reader(lambda name: into(name) or (_NOWHERE if name == SNAPSHOT else None), belongs=belongs)
     try:
         # a pipe is opened whether somebody writes to it or not
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as source:
@@ -111,20 +109,18 @@ def read(file: Path, opener: Opener, *, into: Into = lambda _: None) -> Content:
     return Content(manifest, {name: bytes(content) for name, content in reader.files.items()})
 
 
-def _belongs(name: str) -> bool:
-    return name.partition("/")[0] not in _LEFT_OUT
-
-
 def _entries(folder: Path, snapshot: EtcdSnapshot) -> Iterator[BackupEntry]:
     for one in sorted(folder.rglob("*")):
         name = one.relative_to(folder).as_posix()
-        if one.is_file() and _belongs(name) and not one.name.startswith("."):
+        if one.is_file() and belongs(name) and not one.name.startswith("."):
             yield BackupEntry.of(name, one.read_bytes())
     yield BackupEntry(SNAPSHOT, snapshot.size, snapshot.pieces)
 
 
 @contextmanager
-def _writing(file: Path, *, replaces: bool) -> Generator[BinaryIO]:
+def writing(file: Path, *, replaces: bool) -> Generator[BinaryIO]:
+    """A stream for the file, which is there when the block has ended without an error. UsageError for a place that no file can
+    have, and for one that is not to be replaced."""
     # what a link leads to is replaced, not the link; and nothing but a file
     target = file.resolve() if replaces else file
     if not target.name:

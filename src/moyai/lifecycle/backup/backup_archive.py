@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,6 +18,8 @@ from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
+from moyai.lifecycle.record_files import FILE_NAME
+
 #: Raised when a backup of this form can no longer be read by an earlier version of moyai.
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -26,7 +27,6 @@ MANIFEST = "manifest.json"
 SMALL = 1 << 22
 _KEPT = 1 << 24
 _BLOCK = 512
-_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
 
 class Damaged(Exception):
@@ -186,7 +186,7 @@ class Reader(io.RawIOBase):
 
     def _may_be(self, name: str) -> bool:
         """No name is that of another entry, or of the folder of one."""
-        if not _NAME.fullmatch(name) or not self._belongs(name):
+        if not FILE_NAME.fullmatch(name) or not self._belongs(name):
             return False
         folders = {str(one) for one in PurePosixPath(name).parents}
         return not any(one == name or one in folders or one.startswith(f"{name}/") for one in self._facts)
