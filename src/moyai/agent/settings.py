@@ -10,6 +10,8 @@ from moyai.core.errors import UsageError
 
 #: The controllers that there are, in the order of the start. ``cluster-policy`` is a part of ``policy``.
 CONTROLLERS: tuple[str, ...] = ("pod-network", "node-files", "policy", "cluster-policy", "announce", "bgp", "egress")
+#: Those that a manifest may name in its arguments (``runtime.controller_names``). No name comes to them.
+SETTLED_CONTROLLERS: tuple[str, ...] = ("pod-network", "node-files", "policy", "cluster-policy", "announce", "bgp")
 #: Those that run where nothing else is said.
 DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy")
 

@@ -17,6 +17,8 @@ from moyai.plan.fencing import POLICIES
 
 #: The controllers that there are, in the order of the start.
 CONTROLLERS = ("node", "node-lifecycle", "fencing", "route", "service")
+#: Those that a manifest may name in its arguments (``runtime.controller_names``). No name comes to them.
+SETTLED_CONTROLLERS = ("node", "node-lifecycle", "fencing", "route", "service")
 
 
 @dataclass(frozen=True)
