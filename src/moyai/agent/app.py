@@ -147,7 +147,6 @@ def _bgp(shared: Shared) -> ControllerSetup:
 
 
 def _egress(shared: Shared) -> ControllerSetup:
-    ranges = read_egress_conf(shared.options.egress)
     made = EgressController(
         kube=shared.kube,
         node=shared.node,
@@ -155,9 +154,7 @@ def _egress(shared: Shared) -> ControllerSetup:
         events=shared.events,
         metrics=shared.metrics,
         clock=shared.clock,
-        ranges=ranges.ranges,
-        inside=ranges.inside,
-        tunnel=ranges.tunnel,
+        conf=read_egress_conf(shared.options.egress),
         pods=shared.pods,
         slices=shared.announced.slices,
     )

@@ -25,7 +25,7 @@ from moyai.plan.addons import Addon, AddonFacts, copies
 from moyai.plan.bgp.bgp_conf import write_bgp_conf
 from moyai.plan.egress import EgressConf, write_egress_conf
 from moyai.plan.machines_beside import inside_ranges
-from moyai.plan.node_network import tunnel_name, write_net_conf
+from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.pod_network.bgp import bgp_conf_of
 from moyai.plan.pod_network.mode_change import AgentStage
@@ -103,12 +103,14 @@ def _agent_controllers(spec: ClusterSpec, *, stage: AgentStage | None = None) ->
 
 
 def _egress(spec: ClusterSpec) -> str:
-    """What agents are told of egress addresses; empty where there are none: they are announced by ARP, and need a tunnel."""
+    """What agents are told of egress addresses; empty where there are none. They are announced by ARP on the nodes' network. A
+    CNI plugin that is not ours may send pods' packets past the kernel."""
     network = spec.network
     ranges = tuple(str(one) for one in spec.services.announce.ranges if one.subnet_of(network.node_cidr))
-    if network.mode != "vxlan" or not ranges:
+    if network.mode == "none" or not ranges:
         return ""
-    return write_egress_conf(EgressConf(ranges, tuple(map(str, inside_ranges(spec))), tunnel_name(network.vxlan.vni)))
+    inside = tuple(map(str, inside_ranges(spec)))
+    return write_egress_conf(EgressConf(ranges, inside, network.vxlan.port, str(network.node_cidr)))
 
 
 def _volume_manifests(facts: AddonFacts) -> str:
