@@ -134,7 +134,7 @@ class Leaving:
         words = [*netns.prefix(machine.pod), "python3", "-c", code]
         return (await asyncio.to_thread(run, words, timeout=20, check=False)).stdout.strip()
 
-    async def until_seen(self, machine: Machine, address: str, within: float = 5.0) -> None:
+    async def until_seen(self, machine: Machine, address: str, *, within: float = 5.0) -> None:
         end = time.monotonic() + within
         while await self.seen(machine) != address:
             assert time.monotonic() < end

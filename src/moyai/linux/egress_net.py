@@ -94,8 +94,8 @@ class EgressNet:
                 )
                 index = _index(kernel, wanted.name)
             kernel.link("set", index=index, mtu=mtu, state="up")
-            _entries(kernel, index, _IPV4, wanted={(one.gateway, one.mac) for one in ends})
-            _entries(kernel, index, _BRIDGE, wanted={(one.address, one.mac) for one in ends})
+            _entries(kernel, index, family=_IPV4, wanted={(one.gateway, one.mac) for one in ends})
+            _entries(kernel, index, family=_BRIDGE, wanted={(one.address, one.mac) for one in ends})
 
     def route(self, routes: Iterable[MarkedRoute]) -> None:
         """These rules with their tables, and no others of ours."""
@@ -107,7 +107,7 @@ class EgressNet:
                 if _TABLES < (row.get_attr("FRA_PRIORITY") or 0) <= _TABLES + _MOST
             }
             for number, one in sorted(wanted.items()):
-                _fill(kernel, _TABLES + number, one)
+                _fill(kernel, _TABLES + number, wanted=one)
                 if have.get(number) != one.mark:
                     if number in have:
                         kernel.rule("del", priority=_TABLES + number, table=_TABLES + number)
@@ -145,7 +145,7 @@ def _same(found: Any, wanted: EgressTunnel, *, below: int) -> bool:
     return have == [wanted.vni, wanted.local, wanted.port, below] and found.get_attr("IFLA_ADDRESS") == wanted.mac
 
 
-def _entries(kernel: Any, index: int, family: int, *, wanted: set[tuple[str, str]]) -> None:
+def _entries(kernel: Any, index: int, *, family: int, wanted: set[tuple[str, str]]) -> None:
     """Neighbours of IPv4, or forwarding entries: (address, MAC) of each."""
     have = {
         (row.get_attr("NDA_DST"), row.get_attr("NDA_LLADDR"))
@@ -158,7 +158,7 @@ def _entries(kernel: Any, index: int, family: int, *, wanted: set[tuple[str, str
             kernel.neigh(what, family=family, ifindex=index, dst=address, lladdr=mac, **more)
 
 
-def _fill(kernel: Any, table: int, wanted: MarkedRoute) -> None:
+def _fill(kernel: Any, table: int, *, wanted: MarkedRoute) -> None:
     routes = wanted.destinations or (("default", wanted.gateway),)
     index = _index(kernel, wanted.link)
     have = {

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 
 from moyai.plan.egress import ANSWER_NUMBER, MARK_MASK, MARK_SHIFT, TUNNEL, EgressFlow
 
-TABLE, FENCE = "moyai-egress", "moyai-egress-fence"
+TABLE, FENCE = TUNNEL, f"{TUNNEL}-fence"
 #: Seconds from the look at the clock until its answer no longer counts.
 TICKET = 0.2
 _TICKET_ADDRESS = "0.0.0.0"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moyai.agent.address_elector import AddressElector, AddressElectors, LeaseCallbacks, stop_all
-from moyai.agent.egress.answers import ArpAnswers
+from moyai.agent.egress.arp_answers import ArpAnswers
 from moyai.agent.egress.kernel import EgressKernel, ThisNode
 from moyai.agent.pod_cache import pod_cache
 from moyai.core.clock import Clock
