@@ -8,7 +8,7 @@ go to the kernel many at once.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from itertools import groupby
@@ -112,8 +112,30 @@ def _of_step(step: KernelStep, indices: Indices) -> EntryChange:
     assert not isinstance(step.entry, TunnelAddress)
     gone = isinstance(step, Remove)
     if isinstance(step.entry, PodRoute):
-        return EntryChange(_of_route(step.entry, indices), gone, onlink=step.entry.device == "tunnel" and not gone)
+        through = step.entry.device == "tunnel" and bool(step.entry.gateway)
+        return EntryChange(_of_route(step.entry, indices), gone, onlink=through and not gone)
     return EntryChange(_of_entry(step.entry, indices), gone)
+
+
+async def answer(netlink: Netlink, entries: Iterable[Neighbour | Forwarding], *, tunnel: int) -> None:
+    """Entries of this device for which the kernel has asked, and which it forgets when they are not used."""
+    await netlink.change(
+        [
+            EntryChange(KernelNeighbour(tunnel, one.address, one.mac, isinstance(one, Forwarding), lasting=False))
+            for one in entries
+        ]
+    )
+
+
+async def forget(netlink: Netlink, outdated: Collection[tuple[str, str]], *, tunnel: int) -> None:
+    """The end of answers that are not true any more: (MAC address, machine's address)."""
+    macs = {mac for mac, _ in outdated}
+    stale = [
+        one
+        for one in await netlink.passing(tunnel)
+        if ((one.mac, one.address) in outdated if one.forwarding else one.mac in macs)
+    ]
+    await netlink.change([EntryChange(one, gone=True) for one in stale])
 
 
 async def _apply_one(netlink: Netlink, step: KernelStep, *, indices: Indices) -> Indices:
@@ -124,10 +146,12 @@ async def _apply_one(netlink: Netlink, step: KernelStep, *, indices: Indices) ->
                 await netlink.delete_link(index)
             return Indices(indices.uplink) if index == indices.tunnel else indices
         case CreateTunnel(tunnel):
-            options = VxlanOptions(tunnel.vni, tunnel.port, tunnel.local, tunnel.parent, tunnel.learning)
+            options = VxlanOptions(tunnel.vni, tunnel.port, tunnel.local, tunnel.parent, tunnel.learning, tunnel.misses)
             await netlink.create_vxlan(tunnel.name, options, mac=tunnel.mac, mtu=tunnel.mtu)
             return Indices(indices.uplink, await _index(netlink, tunnel.name))
         case AdjustTunnel(tunnel):
+            if tunnel.misses:
+                await netlink.ask_programs(indices.tunnel)
             await netlink.adjust_link(indices.tunnel, mtu=tunnel.mtu, alias=MARK)
         case Put(TunnelAddress() as address):
             await netlink.put_address(KernelAddress(indices.tunnel, address.address, 32))
@@ -200,6 +224,7 @@ def _as_tunnel(link: KernelLink) -> Tunnel | None:
         mac=link.mac,
         mtu=link.mtu,
         learning=options.learning,
+        misses=options.misses,
         up=link.up,
         marked=link.alias == MARK,
     )

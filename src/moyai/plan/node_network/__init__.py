@@ -11,6 +11,7 @@ between two steps; what others made is in no step, unless it leads where the des
 from moyai.plan.node_network.desired import Desired, PeerEntries, desired
 from moyai.plan.node_network.difference import difference, without_obstacles
 from moyai.plan.node_network.flannel import MOVES, Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
+from moyai.plan.node_network.misses import PeerIndex
 from moyai.plan.node_network.net_conf import (
     OVERHEAD,
     Backend,
@@ -63,6 +64,7 @@ __all__ = [
     "ObservedNetwork",
     "Peer",
     "PeerEntries",
+    "PeerIndex",
     "PeerReader",
     "Peers",
     "PodRoute",

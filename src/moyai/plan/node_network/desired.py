@@ -34,6 +34,9 @@ class Desired:
 def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf, entries: PeerEntries | None = None) -> Desired:
     """``entries``: of the calls before, where there were some."""
     base: set[Entry] = {PodRoute(conf.network, metric=UNREACHABLE_METRIC)}
+    if conf.on_demand:
+        # each pod is a neighbour, whom the kernel asks for
+        base.add(PodRoute(conf.network, device="tunnel"))
     tunnel: Tunnel | None = None
     if conf.backend == "vxlan":
         mtu = (conf.mtu or uplink.mtu) - OVERHEAD
@@ -44,7 +47,14 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf,
             )
         base.add(TunnelAddress(_first(me.pod_cidr)))
         tunnel = Tunnel(
-            tunnel_name(conf.vni), vni=conf.vni, port=conf.port, local=me.address, parent=uplink.index, mac=me.mac, mtu=mtu
+            tunnel_name(conf.vni),
+            vni=conf.vni,
+            port=conf.port,
+            local=me.address,
+            parent=uplink.index,
+            mac=me.mac,
+            mtu=mtu,
+            misses=conf.on_demand,
         )
     problems: dict[str, str] = {}
     parts: list[frozenset[Entry]] = [frozenset(base)]
@@ -52,7 +62,7 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf,
         return Desired(NodeNetwork(entries=parts[0]))
     for peer, part in (entries or PeerEntries()).of(peers, uplink.subnets, conf=conf).items():
         parts.append(part)
-        if not part:
+        if not part and not (peer.mac and conf.on_demand):
             problems[peer.name] = (
                 f"its address {peer.address} is on none of this node's subnets ({', '.join(uplink.subnets)}): "
                 "host-gw reaches only machines of the same subnet, vxlan reaches all"
@@ -84,7 +94,10 @@ def _entries(peer: Peer, subnets: tuple[str, ...], *, conf: NetworkConf) -> froz
         return frozenset({direct} if near else ())
     # with a direct route too: then only a route differs between the two ways
     gateway = _first(peer.pod_cidr)
-    route = direct if near and conf.direct_routing else PodRoute(peer.pod_cidr, gateway, "tunnel")
+    straight = near and conf.direct_routing
+    if conf.on_demand:
+        return frozenset({direct} if straight else ())
+    route = direct if straight else PodRoute(peer.pod_cidr, gateway, "tunnel")
     return frozenset({Neighbour(gateway, peer.mac), Forwarding(peer.mac, peer.address), route})
 
 

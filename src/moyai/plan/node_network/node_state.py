@@ -47,7 +47,8 @@ class Peer:
 
 @dataclass(frozen=True)
 class Tunnel:
-    """A VXLAN device. ``parent``: index of the link that carries it. ``marked``: it has the mark of the agent."""
+    """A VXLAN device. ``parent``: index of the link that carries it. ``marked``: it has the mark of the agent. ``misses``: the
+    kernel reports what it would need to send a packet."""
 
     name: str
     vni: int
@@ -57,13 +58,14 @@ class Tunnel:
     mac: str
     mtu: int
     learning: bool = False
+    misses: bool = False
     up: bool = True
     marked: bool = True
 
     @property
     def made_as(self) -> tuple[object, ...]:
         """What cannot be changed in a device that exists, without loss of its neighbours."""
-        return (self.name, self.vni, self.port, self.local, self.parent, self.mac, self.learning)
+        return (self.name, self.vni, self.port, self.local, self.parent, self.mac, self.learning, self.misses)
 
 
 @dataclass(frozen=True, order=True)
