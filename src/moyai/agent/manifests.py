@@ -19,6 +19,7 @@ from moyai.kube.objects import api_variables
 from moyai.kube.objects.meta import part, rows, text_map, texts
 from moyai.kube.resources import KUBE_SYSTEM, METALLB, Json
 from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
+from moyai.plan.bgp.bgp_conf import write_bgp_conf
 from moyai.plan.network_policy import boot_gate
 from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network.live_files import write_live_files
@@ -167,7 +168,8 @@ def _staged(stage: AgentStage | None) -> list[Json]:
     if stage is None:
         return []
     files = [{"name": "MOYAI_NODE_FILES", "value": write_live_files(stage.files)}] if stage.files else []
-    return [{"name": "MOYAI_NET_CONF", "value": write_net_conf(stage.conf)}, *files]
+    bgp = [{"name": "MOYAI_BGP_CONF", "value": write_bgp_conf(stage.bgp)}] if stage.bgp else []
+    return [{"name": "MOYAI_NET_CONF", "value": write_net_conf(stage.conf)}, *files, *bgp]
 
 
 def _meta(name: str = NAME, *, namespace: str = NAMESPACE, namespaced: bool = True) -> dict[str, Any]:

@@ -19,10 +19,10 @@ DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy
 @dataclass(frozen=True)
 class AgentOptions:
     """``node``: name of the Node that this machine is. ``net_conf``: file of the pod network's configuration, in flannel's
-    format; None where that controller does not run. ``net_conf_text``: the configuration itself, which then counts instead of
-    the file's. ``node_files``: what the controller of that name does, as JSON. ``egress``: ranges for egress addresses, as
-    JSON. ``bgp_conf``: that of BGP, a file. ``boot_gate``: the marker of the node's gate, None where there is no gate.
-    ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster."""
+    format; None where that controller does not run. ``bgp_conf``: that of BGP. ``net_conf_text``, ``bgp_conf_text``: the
+    configuration itself, which then counts instead of the file's. ``node_files``: what the controller of that name does, as
+    JSON. ``egress``: ranges for egress addresses, as JSON. ``boot_gate``: the marker of the node's gate, None where there is no
+    gate. ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster."""
 
     node: str
     controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
@@ -31,6 +31,7 @@ class AgentOptions:
     node_files: str = ""
     egress: str = ""
     bgp_conf: Path | None = None
+    bgp_conf_text: str = ""
     boot_gate: Path | None = None
     bind: str = "127.0.0.1:9810"
     kubeconfig: Path | None = None

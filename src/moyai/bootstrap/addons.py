@@ -73,7 +73,8 @@ def controller_manifests(facts: AddonFacts, *, revision: str = "") -> str:
 
 def agent_manifests(facts: AddonFacts, *, stage: AgentStage | None = None) -> str:
     """``stage``: of a change of the pod network's mode, None for what the cluster's mode is in the end."""
-    conf, bgp = pod_network_of(facts.cluster.spec).conf, bgp_conf_of(facts.cluster.spec)
+    conf = pod_network_of(facts.cluster.spec).conf
+    bgp = stage.bgp if stage and stage.bgp else bgp_conf_of(facts.cluster.spec)
     return agent.render(
         agent.AgentManifestOptions(
             image=references.MOYAI,
@@ -96,7 +97,7 @@ def _agent_controllers(spec: ClusterSpec, *, stage: AgentStage | None = None) ->
         "policy": policy,
         "cluster-policy": policy,
         "announce": bool(spec.services.announce.ranges),
-        "bgp": bgp_conf_of(spec) is not None,
+        "bgp": bgp_conf_of(spec) is not None or (stage is not None and stage.bgp is not None),
         "egress": bool(_egress(spec)),
     }
     return tuple(name for name, runs in wanted.items() if runs)

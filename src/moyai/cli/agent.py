@@ -24,6 +24,7 @@ from moyai.cli.terminal import say
 )
 @click.option("--bgp-config-path", type=click.Path(path_type=Path, dir_okay=False), help="The configuration of BGP, bgp.json.")
 @click.option("--net-conf-text", envvar="MOYAI_NET_CONF", default="", help="The pod network's configuration itself.")
+@click.option("--bgp-conf-text", envvar="MOYAI_BGP_CONF", default="", help="The configuration of BGP itself.")
 @click.option("--node-files", envvar="MOYAI_NODE_FILES", default="", help="What the node is configured with, as JSON.")
 @click.option("--egress", envvar="MOYAI_EGRESS", default="", help="Ranges for egress addresses, as JSON.")
 @click.option(
@@ -43,6 +44,7 @@ def agent(
     net_config_path: Path | None,
     bgp_config_path: Path | None,
     net_conf_text: str,
+    bgp_conf_text: str,
     node_files: str,
     egress: str,
     boot_gate: Path | None,
@@ -62,6 +64,7 @@ def agent(
         node_files=node_files,
         egress=egress,
         bgp_conf=bgp_config_path,
+        bgp_conf_text=bgp_conf_text,
         boot_gate=boot_gate,
         bind=bind,
         kubeconfig=kubeconfig,

@@ -51,6 +51,7 @@ from moyai.plan.node_network import (
     me_of,
     relevant,
     tunnel_name,
+    until_bgp,
     without_obstacles,
 )
 from moyai.runtime.controllers import Part
@@ -229,7 +230,11 @@ class PodNetworkController:
             return f"a device of kind {known.network.occupied} has the name {tunnel_name(self._conf.vni)} of the tunnel"
         if want.failure:
             return want.failure
-        network, obstacles = without_obstacles(want.network, known.network)
+        wanted = want.network
+        if self._conf.backend == "bgp":
+            ranges = {cidr for one in self._nodes.all() for cidr in one.pod_cidrs}
+            wanted = until_bgp(wanted, known.network, ranges=ranges)
+        network, obstacles = without_obstacles(wanted, known.network)
         problems = {Key(Kind.NODE, name): why for name, why in {**peers.problems, **want.problems}.items()}
         for route in obstacles:
             problems[Key(Kind.ROUTES, route.destination)] = f"another program has a route to {route.destination}"

@@ -17,6 +17,7 @@ from moyai.core.errors import Retriable
 from moyai.linux.netlink import KernelAddress, KernelChange, KernelLink, Netlink, VxlanOptions
 from moyai.linux.netlink_messages import EntryChange, KernelNeighbour, KernelRoute
 from moyai.plan.node_network import (
+    BESIDE_METRIC,
     ROUTE_PROTOCOL,
     AdjustTunnel,
     CreateTunnel,
@@ -173,7 +174,7 @@ def contradicts(change: KernelChange, known: ObservedNetwork, *, indices: Indice
             # others' routes matter where they are in the place of ours
             if change.gone:
                 return route.key in known.foreign
-            return route != known.foreign.get(route.key) and any(route.key == one.key for one in have.entries)
+            return route != known.foreign.get(route.key) and any(_displaces(route, one) for one in have.entries)
         case KernelNeighbour():
             if not indices.tunnel or fact.index != indices.tunnel:
                 return False
@@ -192,6 +193,12 @@ def contradicts(change: KernelChange, known: ObservedNetwork, *, indices: Indice
             if have.tunnel is None or (fact.index != indices.tunnel and fact.name != have.tunnel.name):
                 return False
             return change.gone or _as_tunnel(fact) != have.tunnel
+
+
+def _displaces(foreign: PodRoute, entry: object) -> bool:
+    """A route of BGP comes beside ours, and any other one in its place."""
+    beside = isinstance(entry, PodRoute) and entry.metric == BESIDE_METRIC and entry.destination == foreign.destination
+    return beside or (isinstance(entry, PodRoute) and entry.key == foreign.key)
 
 
 def subject(change: KernelChange) -> object:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
 from moyai.plan.node_network.node_state import (
+    BESIDE_METRIC,
     UNREACHABLE_METRIC,
     Entry,
     Forwarding,
     Me,
     Neighbour,
     NodeNetwork,
+    ObservedNetwork,
     Peer,
     PodRoute,
     Tunnel,
@@ -70,6 +72,18 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf,
     return Desired(NodeNetwork(tunnel, frozenset[Entry]().union(*parts)), problems)
 
 
+def until_bgp(wanted: NodeNetwork, observed: ObservedNetwork, *, ranges: Collection[str]) -> NodeNetwork:
+    """With the routes that stand beside those of BGP, for as long as BGP has none to the same ``ranges`` of other nodes: on the
+    way to mode bgp a session may come later than the agent."""
+    others = {one.destination for one in observed.foreign.values()}
+    kept = {
+        one
+        for one in observed.network.entries
+        if isinstance(one, PodRoute) and one.metric == BESIDE_METRIC and one.destination in ranges
+    }
+    return replace(wanted, entries=wanted.entries | {one for one in kept if one.destination not in others})
+
+
 class PeerEntries:
     """The entries of all peers, as they were at the last call: a change of one node among many makes those of one peer."""
 
@@ -87,7 +101,7 @@ class PeerEntries:
 
 def _entries(peer: Peer, subnets: tuple[str, ...], *, conf: NetworkConf) -> frozenset[Entry]:
     near = any(IPv4Address(peer.address) in IPv4Network(subnet, strict=False) for subnet in subnets)
-    direct = PodRoute(peer.pod_cidr, peer.address, "uplink")
+    direct = PodRoute(peer.pod_cidr, peer.address, "uplink", BESIDE_METRIC if conf.beside else 0)
     if conf.backend == "host-gw":
         return frozenset({direct} if near else ())
     if not peer.mac:

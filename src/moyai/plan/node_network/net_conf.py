@@ -27,6 +27,7 @@ _NOT_YET = ("GBP", "Learning")
 #: A section that flannel does not have: how a node behaves while the cluster changes its backend, and how it finds peers.
 _MOVES = "Moyai"
 _RESOLVE, _ON_DEMAND = "Resolve", "onDemand"
+_BESIDE: Backend = "bgp"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class NetworkConf:
     first packet to one of its pods.
 
     While a cluster goes from one backend to another, nodes of both are peers: ``also``: the other one, empty for none.
-    ``announced``: the backend that this node says it has, empty: its own."""
+    ``announced``: the backend that this node says it has, empty: its own. ``beside``: the routes are there for
+    when BGP has none."""
 
     network: str
     backend: Backend
@@ -47,6 +49,7 @@ class NetworkConf:
     also: Backend | Literal[""] = ""
     announced: Backend | Literal[""] = ""
     on_demand: bool = False
+    beside: bool = False
 
 
 def tunnel_name(vni: int) -> str:
@@ -83,6 +86,7 @@ def read_net_conf(text: str) -> NetworkConf:
         also=_other(whole, "Also"),
         announced=_other(whole, "Announced"),
         on_demand=_own(whole, _RESOLVE) == _ON_DEMAND,
+        beside=_own(whole, "Beside") == _BESIDE,
     )
 
 
@@ -112,6 +116,7 @@ def write_net_conf(conf: NetworkConf) -> str:
     if conf.mtu:
         backend["MTU"] = conf.mtu
     own = (("Also", conf.also), ("Announced", conf.announced), (_RESOLVE, _ON_DEMAND if conf.on_demand else ""))
+    own = (*own, ("Beside", _BESIDE if conf.beside else ""))
     moves = {key: value for key, value in own if value}
     whole = {"Network": conf.network, "Backend": backend, **({_MOVES: moves} if moves else {})}
     return json.dumps(whole, indent=2) + "\n"

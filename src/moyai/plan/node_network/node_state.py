@@ -11,6 +11,9 @@ from typing import Literal
 RouteDevice = Literal["tunnel", "uplink", "other", ""]
 #: Of the route for the whole pod range: every other route to a part of the range is preferred.
 UNREACHABLE_METRIC = 9999
+#: Of a route beside one of BGP's, which has 20 in the kernel. FRR reads the first byte as the distance (240), by which its own
+#: route (20, or 200 within one autonomous system) goes first.
+BESIDE_METRIC = 0xF000000A
 #: Who has made a route, as the kernel keeps it. In `ip route`: ``proto 77``. Announced addresses have another number.
 ROUTE_PROTOCOL = 77
 
