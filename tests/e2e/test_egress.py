@@ -1,8 +1,11 @@
-"""An egress address on a real cluster: the router sees it from pods of both workers, and another worker takes it over."""
+"""An egress address on a real cluster without a tunnel between pods: pods of both workers are seen outside with it, another
+worker takes it over, and a floating IP comes and goes with it."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -10,6 +13,7 @@ import pytest
 
 from moyai.cloud.openstack import connect
 from moyai.images import references
+from moyai.plan.egress_rules import FENCE
 from tests.cloud.server_site import Site
 from tests.e2e.disks import until
 from tests.e2e.test_announced import Announced
@@ -40,6 +44,13 @@ while True:
 
 
 class Leaving(Announced):
+    def write(self, workers: int) -> None:
+        super().write(workers)
+        file = self.folder / "cluster.yaml"
+        spec = json.loads(file.read_text())
+        spec["spec"]["network"]["mode"] = "host-gw"
+        file.write_text(json.dumps(spec))
+
     def external(self) -> str:
         """The router's own address outside."""
         lines = self.in_router("ip", "-4", "-o", "address").splitlines()
@@ -96,14 +107,35 @@ def test_pods_of_the_namespace_are_seen_with_its_address_and_a_silent_death_move
     victim = next(one for one in connect(leaving.cloud).machines.servers() if one.name == owner)
     openstack = ("openstack", "--os-cloud", leaving.cloud, "server")
     leaving.moyai(*openstack, "pause", victim.id)
+    paused = time.monotonic()
     try:
         until("another owner", lambda: leaving.egress_owner not in ("", owner), within=20)
+        print(f"another owner {time.monotonic() - paused:.1f} s after the pause was asked for")
         until("the pod to be seen again", lambda: leaving.seen(f"caller-{other}", "shop") == EGRESS, within=10)
     finally:
         leaving.moyai(*openstack, "unpause", victim.id)
     until("one node alone to have the address", lambda: owners(leaving) == 1, within=20)
 
 
+def test_its_floating_ip_comes_and_goes_with_the_object(leaving: Leaving) -> None:
+    def shown() -> str:
+        return leaving.kubectl("-n", "shop", "get", "egress", "shop", "-o", "jsonpath={.status.floatingIP}")
+
+    leaving.kubectl("-n", "shop", "patch", "egress", "shop", "--type=merge", "-p", '{"spec": {"floatingIP": "auto"}}')
+    until("the floating IP", shown, within=60)
+    (floating,) = [one for one in leaving.provider.addresses.floating_ips() if one.address == shown()]
+    assert floating.fixed_ip == EGRESS
+    assert leaving.kubectl("-n", "shop", "get", "egress").split("\n")[1].split()[1:] == [
+        EGRESS,
+        leaving.egress_owner,
+        floating.address,
+    ]
+    leaving.kubectl("-n", "shop", "patch", "egress", "shop", "--type=merge", "-p", '{"spec": {"floatingIP": null}}')
+    until("it to be gone", lambda: not shown(), within=60)
+    assert floating.id not in {one.id for one in leaving.provider.addresses.floating_ips()}
+
+
 def owners(leaving: Leaving) -> int:
-    shown = (leaving.moyai("ssh", f"workers-{n}", "ip", "-4", "-o", "address", "show", "dev", "eth0").stdout for n in (0, 1))
+    words = ("nft", "list", "set", "ip", FENCE, "held")
+    shown = (leaving.moyai("ssh", f"workers-{n}", *words).stdout for n in (0, 1))
     return sum(EGRESS in one for one in shown)

@@ -38,7 +38,8 @@ from tests.netns.pod_world import POD_CIDR, Machine, ip, machines, node_object, 
 VXLAN = NetworkConf(POD_CIDR, "vxlan")
 DIRECT = NetworkConf(POD_CIDR, "vxlan", direct_routing=True)
 HOST_GW = NetworkConf(POD_CIDR, "host-gw")
-ALL = {"vxlan": VXLAN, "direct": DIRECT, "host-gw": HOST_GW}
+ON_DEMAND = NetworkConf(POD_CIDR, "vxlan", on_demand=True)
+ALL = {"vxlan": VXLAN, "direct": DIRECT, "host-gw": HOST_GW, "on-demand": ON_DEMAND}
 
 
 @pytest.fixture
@@ -124,7 +125,9 @@ async def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("conf", "carries"), [(VXLAN, 1422), (DIRECT, 1472), (HOST_GW, 1472)], ids=["vxlan", "direct", "host-gw"]
+    ("conf", "carries"),
+    [(VXLAN, 1422), (DIRECT, 1472), (HOST_GW, 1472), (ON_DEMAND, 1422)],
+    ids=["vxlan", "direct", "host-gw", "on-demand"],
 )
 async def test_pods_reach_each_other_with_the_whole_mtu(three: list[Machine], conf: NetworkConf, carries: int) -> None:
     async with agents(three, conf):
@@ -254,10 +257,13 @@ async def test_killed_between_any_two_steps_the_next_pass_finishes_and_what_othe
             if most >= whole:
                 break
             most += 1
-    assert tried > (20 if conf.backend == "vxlan" else 8)
+    assert tried > (20 if conf.backend == "vxlan" and not conf.on_demand else 4)
 
 
-@pytest.mark.parametrize(("first", "second"), [("vxlan", "host-gw"), ("host-gw", "vxlan"), ("direct", "vxlan")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("vxlan", "host-gw"), ("host-gw", "vxlan"), ("direct", "vxlan"), ("vxlan", "on-demand"), ("on-demand", "vxlan")],
+)
 async def test_another_backend_takes_over_what_the_one_before_has_left(first: str, second: str) -> None:
     with machines(1, pods=False) as made:
         net = made[0].net
@@ -266,7 +272,7 @@ async def test_another_backend_takes_over_what_the_one_before_has_left(first: st
         await passed(net, BEFORE, conf=ALL[first])
         await passed(net, BEFORE, conf=ALL[second])
         assert await passed(net, BEFORE, conf=ALL[second]) == 0
-        assert ("flannel.1" in ip(net, "-br link show")) == (second == "vxlan")
+        assert ("flannel.1" in ip(net, "-br link show")) == (second != "host-gw")
         assert others(net) == untouched
 
 

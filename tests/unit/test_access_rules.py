@@ -69,6 +69,7 @@ def plays(cloud: OpenStackCloud) -> Mapping[str, Callable[[], object]]:
         "networks.subnets": networks.subnets,
         "networks.ports": lambda: networks.ports(device_ids=["s"]),
         "networks.update_port": lambda: networks.update_port("p", send_from=[]),
+        "networks.create_port": lambda: networks.create_port(name="n", network_id="n", subnet_id="s", tags=["t"]),
         "routers.router": lambda: cloud.routers.router("r"),
         "pod_routing.add_routes": lambda: cloud.pod_routing.add_routes("r", [Route("10.0.0.0/24", "10.1.0.1")]),
         "pod_routing.remove_routes": lambda: cloud.pod_routing.remove_routes("r", [Route("10.2.0.0/24", "10.1.0.2")]),

@@ -16,7 +16,8 @@ from moyai.core.errors import UsageError
 from moyai.kube.objects import Node, parse_endpoints, parse_node
 from moyai.kube.objects.egress import EgressAddress, parse_egress_address
 from moyai.plan.bgp.bgp_conf import write_bgp_conf
-from moyai.plan.egress import EgressWorld, egress_rules, plan_egress, read_egress_conf, write_egress_conf
+from moyai.plan.egress import EgressWorld, TunnelPeer, plan_egress, read_egress_conf, tunnel_mac, write_egress_conf
+from moyai.plan.egress_rules import egress_rules, fence_rules
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network import pod_network_of
@@ -67,7 +68,10 @@ def test_pods_of_another_nodes_address_go_through_its_tunnel_and_own_ones_are_tr
     mine = plan_egress(replace(WORLD, addresses=(shop,), holders={"10.8.0.97": "n1"}, owned=frozenset({"10.8.0.97"})))
     text = egress_rules(mine.flows, WORLD.inside)
     assert "snat to 10.8.0.97" in text
-    assert "meta mark set" not in text
+    # only answers go into the tunnel
+    assert [line.split(" meta")[0] for line in text.splitlines() if "| 0xff000000" in line] == [
+        "  ct direction reply ip daddr @pods1"
+    ]
 
 
 def test_while_nobody_has_the_address_its_pods_reach_nothing_outside() -> None:
@@ -76,6 +80,35 @@ def test_while_nobody_has_the_address_its_pods_reach_nothing_outside() -> None:
         assert found.flows[0].through == ""
         assert "counter drop" in egress_rules(found.flows, WORLD.inside)
     assert egress_rules((), WORLD.inside) == "table ip moyai-egress\ndelete table ip moyai-egress\n"
+    assert fence_rules(()) == "table ip moyai-egress-fence\ndelete table ip moyai-egress-fence\n"
+
+
+def test_ends_of_the_tunnel_follow_from_the_nodes_and_there_is_none_without_an_egress_address() -> None:
+    found = plan_egress(replace(WORLD, addresses=(egress("10.8.0.97"),)))
+    ends = {n: TunnelPeer(f"10.8.0.1{n}", f"10.244.{n}.0/24", f"10.244.{n}.0", tunnel_mac(f"10.8.0.1{n}")) for n in (0, 2)}
+    assert found.peers == (ends[0], ends[2])
+    assert ends[0].mac == "0a:59:0a:08:00:0a"
+    assert plan_egress(WORLD).peers == ()
+
+
+def test_three_nodes_compete_for_an_address_and_the_owner_as_long_as_it_may() -> None:
+    nodes = tuple(node(f"n{number}", number) for number in range(9))
+    shop = (egress("10.8.0.97"),)
+    plans = {one.name: plan_egress(replace(WORLD, node=one.name, nodes=nodes, addresses=shop)) for one in nodes}
+    competing = {name for name, plan in plans.items() if plan.compete}
+    assert len(competing) == 3
+    other = next(one.name for one in nodes if one.name not in competing)
+    owner = replace(WORLD, node=other, nodes=nodes, addresses=shop, owned=frozenset({"10.8.0.97"}))
+    assert plan_egress(owner).compete == {"10.8.0.97"}
+
+
+def test_a_node_of_another_network_does_not_compete() -> None:
+    there = node_object("n1", "10.9.0.11", pod_cidr="10.244.1.0/24")
+    there["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    far = parse_node(there)
+    world = replace(WORLD, addresses=(egress("10.8.0.97"),), nodes=(NODES[0], far), home="10.8.0.0/24")
+    assert plan_egress(world).compete == frozenset()
+    assert plan_egress(replace(world, home="10.9.0.0/16")).compete == {"10.8.0.97"}
 
 
 def test_a_pod_has_one_address_and_that_of_its_service_first() -> None:
@@ -149,17 +182,24 @@ def test_all_controllers_of_an_agent_run_in_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "ranges", "runs"),
-    [("vxlan", "[10.8.0.96/28]", True), ("host-gw", "[10.8.0.96/28]", False), ("vxlan", "[]", False)],
+    [
+        *((mode, "[10.8.0.96/28]", True) for mode in ("vxlan", "host-gw", "routes", "bgp")),
+        ("none", "[10.8.0.96/28]", False),
+        ("vxlan", "[]", False),
+    ],
 )
-def test_agents_have_it_where_there_is_a_tunnel_and_a_range(mode: str, ranges: str, runs: bool) -> None:
+def test_agents_have_it_in_each_mode_of_ours_where_there_is_a_range(mode: str, ranges: str, runs: bool) -> None:
     spec = parse(f"spec: {{network: {{mode: {mode}}}, services: {{announce: {{ranges: {ranges}}}}}}}").spec
     assert ("egress" in addons._agent_controllers(spec)) == runs  # pyright: ignore[reportPrivateUsage]
     if runs:
         conf = read_egress_conf(addons._egress(spec))  # pyright: ignore[reportPrivateUsage]
-        assert (conf.ranges, conf.tunnel) == (("10.8.0.96/28",), "flannel.1")
+        assert (conf.ranges, conf.port, conf.home) == (("10.8.0.96/28",), 8472, "10.8.0.0/24")
         # no range within another: nftables takes none twice
         assert conf.inside == ("10.8.0.0/24", "10.96.0.0/16", "10.244.0.0/16")
         assert read_egress_conf(write_egress_conf(conf)) == conf
+        # of an older moyai
+        older = '{"ranges": ["10.8.0.96/28"], "inside": [], "tunnel": "flannel.1"}'
+        assert (read_egress_conf(older).port, read_egress_conf(older).home) == (8472, "")
         text = manifests.render(
             manifests.AgentManifestOptions(
                 image="i", api_server="10.8.0.10:6443", net_conf="{}", egress=write_egress_conf(conf), controllers=("egress",)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from moyai.agent import manifests
 from moyai.bootstrap import addons
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import SourceAddress
@@ -22,7 +23,8 @@ from moyai.lifecycle import execute
 from moyai.lifecycle import mode_change as moving
 from moyai.lifecycle.record import Record
 from moyai.plan import text
-from moyai.plan.node_network import MOVES, NetworkConf, Peer, announcement, me_of, read_net_conf, write_net_conf
+from moyai.plan.bgp.bgp_conf import read_bgp_conf
+from moyai.plan.node_network import MOVES, MOVES_BGP, NetworkConf, Peer, announcement, me_of, read_net_conf, write_net_conf
 from moyai.plan.node_network.flannel import PeerReader
 from moyai.plan.pod_network.live_files import read_live_files, write_live_files
 from moyai.plan.pod_network.mode_change import live_files, stages, way
@@ -47,7 +49,10 @@ class MovingWorld(World):
     def build(self, mode: str) -> MovingWorld:
         self.up(spec(mode))
         for node in self.kube().store.all(NODES) if self._able else ():
-            meta = {**node["metadata"], "annotations": {**node["metadata"].get("annotations", {}), MOVES: "true"}}
+            meta = {
+                **node["metadata"],
+                "annotations": {**node["metadata"].get("annotations", {}), MOVES: "true", MOVES_BGP: "true"},
+            }
             self.kube().store.put(NODES, {**node, "metadata": meta})
         return self
 
@@ -81,13 +86,17 @@ def test_the_way_leads_by_modes_that_understand_each_other() -> None:
     assert way("routes", "vxlan") == ("host-gw", "vxlan")
     assert way("vxlan", "routes") == ("host-gw", "routes")
     assert way("vxlan", "vxlan") == ()
-    with pytest.raises(UsageError, match="--to bgp: should be host-gw or routes, the cluster has vxlan"):
-        way("vxlan", "bgp")
+    assert way("vxlan", "bgp") == ("host-gw", "bgp")
+    assert way("bgp", "routes") == ("host-gw", "routes")
+    with pytest.raises(UsageError, match="--to none: should be bgp or host-gw or routes, the cluster has vxlan"):
+        way("vxlan", "none")
     with pytest.raises(UsageError, match="nothing leads from mode none to another one"):
         way("none", "vxlan")
 
 
-@pytest.mark.parametrize(("begin", "target"), [("host-gw", "vxlan"), ("vxlan", "host-gw")])
+@pytest.mark.parametrize(
+    ("begin", "target"), [("host-gw", "vxlan"), ("vxlan", "host-gw"), ("host-gw", "bgp"), ("bgp", "host-gw")]
+)
 def test_at_each_stage_both_kinds_of_nodes_are_peers(begin: str, target: str) -> None:
     """With any part of the nodes at a stage and the others at the one before."""
     first, last = parse(spec(begin)).spec, parse(spec(target)).spec
@@ -97,6 +106,9 @@ def test_at_each_stage_both_kinds_of_nodes_are_peers(begin: str, target: str) ->
     confs = [have, *(one.conf for one in stages(first, last)), want]
     for older, newer in pairwise(confs):
         for mine, other in ((older, newer), (newer, older)):
+            if mine.backend == "bgp":
+                # FRR says who is there
+                continue
             peer = peer_of(mine, other)
             assert peer is not None, (mine, other)
             # who sends through a tunnel knows the other's
@@ -180,6 +192,35 @@ def test_from_routes_to_host_gw_the_router_loses_its_routes_last_and_back_it_has
     assert text.lines(world.preview(spec("routes"))) == ["nothing to do"]
 
 
+def test_from_host_gw_to_bgp_and_back(world: MovingWorld) -> None:
+    world.build("host-gw")
+    lines = world.planned("bgp")
+    assert [line.split("  ", 1)[1] for line in lines[1:] if "agents to" in line] == [
+        "bring the nodes' agents to bgp-1, one by one: nodes speak BGP beside their own routes",
+        "bring the nodes' agents to final, one by one: mode bgp  (after 2)",
+    ]
+    assert world.migrate("bgp").way == ("bgp",)
+    assert "MOYAI_BGP_CONF" not in str(world.agents())
+    assert "--bgp-config-path" in str(world.agents())
+    assert text.lines(world.preview(spec("bgp"))) == ["nothing to do"]
+    assert [line for line in world.planned("routes") if line.startswith("to ")] == ["to host-gw", "to routes"]
+    world.migrate("host-gw")
+    assert "bgp" not in next(one for one in world.agents()["spec"]["containers"][0]["args"] if "--controllers" in one)
+    assert text.lines(world.preview(spec("host-gw"))) == ["nothing to do"]
+
+
+def test_in_the_stages_of_bgp_nodes_speak_it_with_the_configuration_of_their_environment() -> None:
+    first, last = parse(spec("host-gw")).spec, parse(spec("bgp")).spec
+    for begin, target in ((first, last), (last, first)):
+        for stage in stages(begin, target):
+            assert stage.bgp is not None
+            assert stage.bgp.pods == "10.244.0.0/16"
+            assert "bgp" in addons._agent_controllers(target, stage=stage)  # pyright: ignore[reportPrivateUsage]
+            variables = {one["name"]: one["value"] for one in manifests._staged(stage)}  # pyright: ignore[reportPrivateUsage]
+            assert read_bgp_conf(variables["MOYAI_BGP_CONF"]) == stage.bgp
+            assert read_net_conf(variables["MOYAI_NET_CONF"]) == stage.conf
+
+
 def test_ports_may_send_from_pods_before_a_node_sends_directly(world: MovingWorld) -> None:
     world.build("vxlan")
     foreign = SourceAddress("192.0.2.0/24")
@@ -197,7 +238,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(tmp_path: Path, monkeypat
         UsageError, match=r"the agents of quickstart-control-plane-0, .* are of an older moyai, which cannot move"
     ):
         world.migrate("vxlan")
-    with pytest.raises(UsageError, match="--to nonsense: should be routes or vxlan, the cluster has host-gw"):
+    with pytest.raises(UsageError, match="--to nonsense: should be bgp or routes or vxlan, the cluster has host-gw"):
         world.migrate("nonsense")
     world.kube().mute = True
     with pytest.raises(Terminal, match="the Kubernetes API of cluster quickstart does not answer"):
@@ -216,13 +257,21 @@ def test_a_cloud_that_checks_sources_carries_vxlan_alone(world: MovingWorld) -> 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    ("begin", "target"), [("host-gw", "vxlan"), ("vxlan", "host-gw"), ("routes", "vxlan"), ("vxlan", "routes")]
+    ("begin", "target"),
+    [
+        ("host-gw", "vxlan"),
+        ("vxlan", "host-gw"),
+        ("routes", "vxlan"),
+        ("vxlan", "routes"),
+        ("host-gw", "bgp"),
+        ("bgp", "host-gw"),
+    ],
 )
 def test_killed_at_every_change_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, target: str) -> None:
     monkeypatch.setattr(execute, "WORKERS", 1)
     world = MovingWorld(tmp_path / "count", monkeypatch).build(begin)
     calls = count_applied(world, target)
-    assert calls >= 3
+    assert calls >= 2
     for number in range(calls):
         world = MovingWorld(tmp_path / f"{number}", monkeypatch).build(begin)
         seen = stages_seen(world, monkeypatch)
@@ -240,7 +289,7 @@ def test_killed_at_every_change_it_goes_on(tmp_path: Path, monkeypatch: pytest.M
         assert seen == sorted(seen, key=lambda one: ORDER.index(one)), (number, seen)
 
 
-ORDER = ["host-gw-1", "host-gw-2", "vxlan-1", "vxlan-2"]
+ORDER = ["host-gw-1", "host-gw-2", "vxlan-1", "vxlan-2", "bgp-1"]
 
 
 def stages_seen(world: MovingWorld, monkeypatch: pytest.MonkeyPatch) -> list[str]:

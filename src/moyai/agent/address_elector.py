@@ -63,7 +63,12 @@ class AddressElector:
     @property
     def owner(self) -> bool:
         """Whether this node answers for the address, at this moment."""
-        return self._election.leading and self._clock.monotonic() < self._election.fenced_until
+        return self.left > 0
+
+    @property
+    def left(self) -> float:
+        """Seconds until another node can have the Lease, whatever happens to this process; 0 where it is not the owner."""
+        return max(0.0, self._election.fenced_until - self._clock.monotonic()) if self._election.leading else 0.0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"address {self.address}")
@@ -127,6 +132,12 @@ class AddressElectors:
     def owned(self) -> frozenset[str]:
         """Addresses that this node answers for at this moment."""
         return frozenset(address for address, one in self._electors.items() if one.owner)
+
+    def left(self) -> dict[str, float]:
+        """Address that this node owns → for how many seconds at least."""
+        # of one moment: other threads look, too
+        found = {address: one.left for address, one in list(self._electors.items())}
+        return {address: left for address, left in found.items() if left > 0}
 
     def owns(self, address: str) -> bool:
         elector = self._electors.get(address)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from moyai.agent.announce.controller import AnnounceController
 from moyai.agent.announce_caches import AnnounceCaches
 from moyai.agent.bgp.controller import BgpController
+from moyai.agent.bgp.removal import bgp_removal
 from moyai.agent.egress.controller import EgressController
 from moyai.agent.pod_cache import pod_cache
 from moyai.agent.pod_network.controller import PodNetworkController
@@ -32,7 +33,7 @@ from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.bgp.bgp_conf import read_bgp_conf
 from moyai.plan.egress import read_egress_conf
-from moyai.plan.node_network import read_net_conf
+from moyai.plan.node_network import NetworkConf, read_net_conf
 from moyai.plan.pod_network.live_files import read_live_files
 from moyai.runtime.controllers import ControllerSet, ControllerSetup, cache, controller_set
 from moyai.runtime.logs import set_up
@@ -77,16 +78,18 @@ class Shared:
         return self.options.node
 
 
+def _net_conf(options: AgentOptions) -> NetworkConf:
+    assert options.net_conf is not None, "check_options"
+    text = options.net_conf_text or read_text(options.net_conf, limit=_NET_CONF_LIMIT, should="the network's configuration")
+    return read_net_conf(text)
+
+
 def _pod_network(shared: Shared) -> ControllerSetup:
-    path = shared.options.net_conf
-    assert path is not None, "check_options"
     controller = PodNetworkController(
         kube=shared.kube,
         nodes=shared.nodes,
         node=shared.node,
-        conf=read_net_conf(
-            shared.options.net_conf_text or read_text(path, limit=_NET_CONF_LIMIT, should="the network's configuration")
-        ),
+        conf=_net_conf(shared.options),
         events=shared.events,
         metrics=shared.metrics,
         clock=shared.clock,
@@ -135,7 +138,9 @@ def _bgp(shared: Shared) -> ControllerSetup:
         kube=shared.kube,
         node=shared.node,
         nodes=shared.nodes,
-        conf=read_bgp_conf(read_text(path, limit=_BGP_CONF_LIMIT, should="the configuration of BGP")),
+        conf=read_bgp_conf(
+            shared.options.bgp_conf_text or read_text(path, limit=_BGP_CONF_LIMIT, should="the configuration of BGP")
+        ),
         events=shared.events,
         metrics=shared.metrics,
         clock=shared.clock,
@@ -147,7 +152,6 @@ def _bgp(shared: Shared) -> ControllerSetup:
 
 
 def _egress(shared: Shared) -> ControllerSetup:
-    ranges = read_egress_conf(shared.options.egress)
     made = EgressController(
         kube=shared.kube,
         node=shared.node,
@@ -155,9 +159,7 @@ def _egress(shared: Shared) -> ControllerSetup:
         events=shared.events,
         metrics=shared.metrics,
         clock=shared.clock,
-        ranges=ranges.ranges,
-        inside=ranges.inside,
-        tunnel=ranges.tunnel,
+        conf=read_egress_conf(shared.options.egress),
         pods=shared.pods,
         slices=shared.announced.slices,
     )
@@ -193,5 +195,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         wanted.append(removal(BootGate(options.boot_gate)))
     if "pod-network" not in options.controllers:
         wanted.append(pod_network_removal())
+    elif "bgp" not in options.controllers and options.net_conf is not None:
+        wanted.append(bgp_removal(_net_conf(options).network))
     nodes = [shared.nodes] if options.controllers else []
     return controller_set(wanted, metrics=metrics, events=events, bind=options.bind, shared=nodes)

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from moyai.agent.settings import DEFAULT_CONTROLLERS
+from moyai.agent.settings import DEFAULT_CONTROLLERS, SETTLED_CONTROLLERS
 from moyai.core import yamltext
 from moyai.core.ids import AGENT
 from moyai.kube.objects import api_variables
 from moyai.kube.objects.meta import part, rows, text_map, texts
 from moyai.kube.resources import KUBE_SYSTEM, METALLB, Json
 from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
+from moyai.plan.bgp.bgp_conf import write_bgp_conf
 from moyai.plan.network_policy import boot_gate
 from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network.live_files import write_live_files
 from moyai.plan.pod_network.mode_change import AgentStage
+from moyai.runtime.controller_names import ARGUMENT, controllers_argument, later_controllers, split_names
 
 NAME = AGENT
 BGP_NAME = f"{NAME}-bgp"
@@ -34,7 +36,6 @@ NET_CONF = "net-conf.json"
 BGP_FOLDER, BGP_CONF = "/etc/moyai-bgp", "bgp.json"
 #: Where FRR's sockets are: in a folder of the pod.
 FRR_FOLDER = "/run/frr"
-_CONTROLLERS = "--controllers="
 #: Annotation of the agents' pods while the mode of the pod network changes.
 STAGE = "moyai.dev/pod-network-stage"
 
@@ -156,10 +157,10 @@ def definitions(controllers: Collection[str] = tuple(_DEFINITIONS)) -> list[str]
 
 
 def runs(daemon_set: Json, controller: str) -> bool:
-    """Whether the agents of this DaemonSet run the controller."""
+    """Whether the agents of this DaemonSet run the controller, one of ``SETTLED_CONTROLLERS``."""
     pod = part(part(part(daemon_set, "spec"), "template"), "spec")
     args = [arg for container in rows(pod, "containers") for arg in texts(container, "args")]
-    return any(arg.startswith(_CONTROLLERS) and controller in arg.removeprefix(_CONTROLLERS).split(",") for arg in args)
+    return any(arg.startswith(ARGUMENT) and controller in split_names(arg.removeprefix(ARGUMENT)) for arg in args)
 
 
 def _staged(stage: AgentStage | None) -> list[Json]:
@@ -167,7 +168,8 @@ def _staged(stage: AgentStage | None) -> list[Json]:
     if stage is None:
         return []
     files = [{"name": "MOYAI_NODE_FILES", "value": write_live_files(stage.files)}] if stage.files else []
-    return [{"name": "MOYAI_NET_CONF", "value": write_net_conf(stage.conf)}, *files]
+    bgp = [{"name": "MOYAI_BGP_CONF", "value": write_bgp_conf(stage.bgp)}] if stage.bgp else []
+    return [{"name": "MOYAI_NET_CONF", "value": write_net_conf(stage.conf)}, *files, *bgp]
 
 
 def _meta(name: str = NAME, *, namespace: str = NAMESPACE, namespaced: bool = True) -> dict[str, Any]:
@@ -263,7 +265,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "args": [
             *(() if options.net_conf is None else (f"--net-config-path={CONFIG_FOLDER}/{NET_CONF}",)),
             *(() if options.bgp_conf is None else (f"--bgp-config-path={BGP_FOLDER}/{BGP_CONF}",)),
-            f"{_CONTROLLERS}{','.join(options.controllers)}",
+            controllers_argument(options.controllers, SETTLED_CONTROLLERS),
             f"--bind=127.0.0.1:{PORT}",
             f"--log-level={options.log_level}",
         ],
@@ -274,6 +276,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
             {"name": "MOYAI_BOOT_GATE", "value": f"/{boot_gate.MARKER}"},
             *_staged(stage),
             *([{"name": "MOYAI_EGRESS", "value": options.egress}] if options.egress else []),
+            *later_controllers(options.controllers, SETTLED_CONTROLLERS),
         ],
         "resources": {"requests": {"cpu": "5m", "memory": "50Mi"}},
         "securityContext": {

@@ -10,6 +10,8 @@ from moyai.core.errors import UsageError
 
 #: The controllers that there are, in the order of the start. ``cluster-policy`` is a part of ``policy``.
 CONTROLLERS: tuple[str, ...] = ("pod-network", "node-files", "policy", "cluster-policy", "announce", "bgp", "egress")
+#: Those that a manifest may name in its arguments (``runtime.controller_names``). No name comes to them.
+SETTLED_CONTROLLERS: tuple[str, ...] = ("pod-network", "node-files", "policy", "cluster-policy", "announce", "bgp")
 #: Those that run where nothing else is said.
 DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy")
 
@@ -17,10 +19,10 @@ DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy
 @dataclass(frozen=True)
 class AgentOptions:
     """``node``: name of the Node that this machine is. ``net_conf``: file of the pod network's configuration, in flannel's
-    format; None where that controller does not run. ``net_conf_text``: the configuration itself, which then counts instead of
-    the file's. ``node_files``: what the controller of that name does, as JSON. ``egress``: ranges for egress addresses, as
-    JSON. ``bgp_conf``: that of BGP, a file. ``boot_gate``: the marker of the node's gate, None where there is no gate.
-    ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster."""
+    format; None where that controller does not run. ``bgp_conf``: that of BGP. ``net_conf_text``, ``bgp_conf_text``: the
+    configuration itself, which then counts instead of the file's. ``node_files``: what the controller of that name does, as
+    JSON. ``egress``: ranges for egress addresses, as JSON. ``boot_gate``: the marker of the node's gate, None where there is no
+    gate. ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster."""
 
     node: str
     controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
@@ -29,6 +31,7 @@ class AgentOptions:
     node_files: str = ""
     egress: str = ""
     bgp_conf: Path | None = None
+    bgp_conf_text: str = ""
     boot_gate: Path | None = None
     bind: str = "127.0.0.1:9810"
     kubeconfig: Path | None = None

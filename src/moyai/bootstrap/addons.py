@@ -25,7 +25,7 @@ from moyai.plan.addons import Addon, AddonFacts, copies
 from moyai.plan.bgp.bgp_conf import write_bgp_conf
 from moyai.plan.egress import EgressConf, write_egress_conf
 from moyai.plan.machines_beside import inside_ranges
-from moyai.plan.node_network import tunnel_name, write_net_conf
+from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.pod_network.bgp import bgp_conf_of
 from moyai.plan.pod_network.mode_change import AgentStage
@@ -74,7 +74,8 @@ def controller_manifests(facts: AddonFacts, *, revision: str = "") -> str:
 
 def agent_manifests(facts: AddonFacts, *, stage: AgentStage | None = None) -> str:
     """``stage``: of a change of the pod network's mode, None for what the cluster's mode is in the end."""
-    conf, bgp = pod_network_of(facts.cluster.spec).conf, bgp_conf_of(facts.cluster.spec)
+    conf = pod_network_of(facts.cluster.spec).conf
+    bgp = stage.bgp if stage and stage.bgp else bgp_conf_of(facts.cluster.spec)
     return agent.render(
         agent.AgentManifestOptions(
             image=references.MOYAI,
@@ -97,19 +98,21 @@ def _agent_controllers(spec: ClusterSpec, *, stage: AgentStage | None = None) ->
         "policy": policy,
         "cluster-policy": policy,
         "announce": bool(spec.services.announce.ranges),
-        "bgp": bgp_conf_of(spec) is not None,
+        "bgp": bgp_conf_of(spec) is not None or (stage is not None and stage.bgp is not None),
         "egress": bool(_egress(spec)),
     }
     return tuple(name for name, runs in wanted.items() if runs)
 
 
 def _egress(spec: ClusterSpec) -> str:
-    """What agents are told of egress addresses; empty where there are none: they are announced by ARP, and need a tunnel."""
+    """What agents are told of egress addresses; empty where there are none. They are announced by ARP on the nodes' network. A
+    CNI plugin that is not ours may send pods' packets past the kernel."""
     network = spec.network
     ranges = tuple(str(one) for one in spec.services.announce.ranges if one.subnet_of(network.node_cidr))
-    if network.mode != "vxlan" or not ranges:
+    if network.mode == "none" or not ranges:
         return ""
-    return write_egress_conf(EgressConf(ranges, tuple(map(str, inside_ranges(spec))), tunnel_name(network.vxlan.vni)))
+    inside = tuple(map(str, inside_ranges(spec)))
+    return write_egress_conf(EgressConf(ranges, inside, network.vxlan.port, str(network.node_cidr)))
 
 
 def _volume_manifests(facts: AddonFacts) -> str:

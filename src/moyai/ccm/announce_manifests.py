@@ -221,4 +221,6 @@ def controller_rules() -> list[Schema]:
         {"apiGroups": [METALLB], "resources": ["ipaddresspools/status"], "verbs": ["patch"]},
         {"apiGroups": [METALLB], "resources": ["servicel2statuses"], "verbs": ["delete"]},
         {"apiGroups": [""], "resources": ["namespaces"], "verbs": read},
+        {"apiGroups": ["moyai.dev"], "resources": ["egressaddresses"], "verbs": ["get", *read, "patch"]},
+        {"apiGroups": ["moyai.dev"], "resources": ["egressaddresses/status"], "verbs": ["patch"]},
     ]

@@ -21,6 +21,7 @@ from moyai.ccm.announced.metallb_resources import AnnounceResources
 from moyai.ccm.announced.pools import PoolController
 from moyai.ccm.announced.provider import AnnouncedProvider
 from moyai.ccm.cloud_balancers import CloudBalancerProvider
+from moyai.ccm.egress_ips import EgressIpController
 from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, in_use
 from moyai.ccm.group_rules import GroupRules
 from moyai.ccm.manifests import NAME, NAMESPACE
@@ -42,8 +43,9 @@ from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
 from moyai.kube.objects import Node, Reference, Service, parse_lease, parse_node, parse_range, parse_service
+from moyai.kube.objects.egress import parse_egress_address
 from moyai.kube.objects.meta import part, text
-from moyai.kube.resources import CONFIG_MAPS, LEASES, NODES, SERVICES
+from moyai.kube.resources import CONFIG_MAPS, EGRESS_ADDRESSES, LEASES, NODES, SERVICES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.announce.metallb_words import CLASSES
 from moyai.plan.fencing import Policy
@@ -58,6 +60,7 @@ _MACHINE_THREADS = 12
 _ROUTE_THREADS = 4
 _BALANCER_THREADS = 16
 _RULE_THREADS = 2
+_EGRESS_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,22 @@ def _service(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
     return (ControllerSetup(replace(controller.part(), periodic=[orphans.periodic()])), *announced)
 
 
+def _egress_ips(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
+    if not shared.config.announce.ranges:
+        return ()
+    # agents of an older moyai came without the definition of the kind
+    addresses = cache(shared.kube, EGRESS_ADDRESSES, parse=parse_egress_address, metrics=shared.metrics, optional=True)
+    controller = EgressIpController(
+        kube=shared.kube,
+        addresses=addresses,
+        calls=shared.calls.on(Threads("egress addresses", _EGRESS_THREADS)),
+        config=shared.config,
+        cluster=_identity(shared),
+        events=shared.events,
+    )
+    return (ControllerSetup(controller.part, (addresses,)),)
+
+
 async def _restored(kube: Kube) -> str:
     try:
         found = await kube.get(CONFIG_MAPS, RESTORED, namespace=NAMESPACE)
@@ -318,6 +337,7 @@ _BUILDERS: dict[str, Callable[[_SharedParts], tuple[ControllerSetup, ...]]] = {
     "fencing": _fencing,
     "route": _route,
     "service": _service,
+    "egress-ips": _egress_ips,
 }
 
 

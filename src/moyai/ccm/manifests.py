@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moyai.ccm.announce_manifests import controller_rules, definitions
-from moyai.ccm.settings import CONTROLLERS, CcmConfig, write_ccm_config
+from moyai.ccm.settings import CONTROLLERS, SETTLED_CONTROLLERS, CcmConfig, write_ccm_config
 from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.core import yamltext
 from moyai.core.ids import RESTORED
 from moyai.kube.objects import UNINITIALIZED, apart, api_variables, secret_variables
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import KUBE_SYSTEM
+from moyai.runtime.controller_names import controllers_argument, later_controllers
 
 NAME = "moyai-cloud-controller-manager"
 NAMESPACE = KUBE_SYSTEM
@@ -175,7 +176,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
             *options.provider_args,
             f"--cluster-name={options.cluster_name}",
             f"--cluster-cidr={options.pod_cidr}",
-            f"--controllers={','.join(options.controllers)}",
+            controllers_argument(options.controllers, SETTLED_CONTROLLERS),
             f"--bind=127.0.0.1:{PORT}",
             f"--log-level={options.log_level}",
             # one copy has nobody to wait for: without an election it works at once after a restart
@@ -200,7 +201,12 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
         "readinessProbe": {"httpGet": {**probe, "path": "/readyz"}, "periodSeconds": 5, "timeoutSeconds": 5},
         "volumeMounts": [{"name": "config", "mountPath": LOGIN_FOLDER, "readOnly": True}],
     }
-    if variables := [*secret_variables(options.environment, secret=NAME), *api_variables(options.api_server)]:
+    variables = [
+        *secret_variables(options.environment, secret=NAME),
+        *api_variables(options.api_server),
+        *later_controllers(options.controllers, SETTLED_CONTROLLERS),
+    ]
+    if variables:
         container["env"] = variables
     return {
         "apiVersion": "apps/v1",

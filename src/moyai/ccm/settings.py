@@ -16,7 +16,9 @@ from moyai.core.errors import UsageError
 from moyai.plan.fencing import POLICIES
 
 #: The controllers that there are, in the order of the start.
-CONTROLLERS = ("node", "node-lifecycle", "fencing", "route", "service")
+CONTROLLERS = ("node", "node-lifecycle", "fencing", "route", "service", "egress-ips")
+#: Those that a manifest may name in its arguments (``runtime.controller_names``). No name comes to them.
+SETTLED_CONTROLLERS = ("node", "node-lifecycle", "fencing", "route", "service")
 
 
 @dataclass(frozen=True)

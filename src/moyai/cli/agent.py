@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from moyai.agent.settings import DEFAULT_CONTROLLERS, AgentOptions
+from moyai.agent.settings import CONTROLLERS, DEFAULT_CONTROLLERS, AgentOptions
 from moyai.cli.terminal import say
 
 
 @click.command(hidden=True)
 @click.option("--node-name", envvar="NODE_NAME", default="", help="Name of this machine's Node.")
 @click.option("--controllers", default=",".join(DEFAULT_CONTROLLERS), show_default=True, help="With commas between.")
+@click.option("--later-controllers", envvar="MOYAI_CONTROLLERS", default="", help="More of them; an unknown one is left out.")
 @click.option(
     "--net-config-path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -23,6 +24,7 @@ from moyai.cli.terminal import say
 )
 @click.option("--bgp-config-path", type=click.Path(path_type=Path, dir_okay=False), help="The configuration of BGP, bgp.json.")
 @click.option("--net-conf-text", envvar="MOYAI_NET_CONF", default="", help="The pod network's configuration itself.")
+@click.option("--bgp-conf-text", envvar="MOYAI_BGP_CONF", default="", help="The configuration of BGP itself.")
 @click.option("--node-files", envvar="MOYAI_NODE_FILES", default="", help="What the node is configured with, as JSON.")
 @click.option("--egress", envvar="MOYAI_EGRESS", default="", help="Ranges for egress addresses, as JSON.")
 @click.option(
@@ -38,9 +40,11 @@ def agent(
     *,
     node_name: str,
     controllers: str,
+    later_controllers: str,
     net_config_path: Path | None,
     bgp_config_path: Path | None,
     net_conf_text: str,
+    bgp_conf_text: str,
     node_files: str,
     egress: str,
     boot_gate: Path | None,
@@ -50,15 +54,17 @@ def agent(
 ) -> None:
     """Run the agent of a node."""
     from moyai.agent.app import main
+    from moyai.runtime.controller_names import wanted_controllers
 
     options = AgentOptions(
         node=node_name,
-        controllers=tuple(part.strip() for part in controllers.split(",") if part.strip()),
+        controllers=wanted_controllers(controllers, later_controllers, known=CONTROLLERS),
         net_conf=net_config_path,
         net_conf_text=net_conf_text,
         node_files=node_files,
         egress=egress,
         bgp_conf=bgp_config_path,
+        bgp_conf_text=bgp_conf_text,
         boot_gate=boot_gate,
         bind=bind,
         kubeconfig=kubeconfig,

@@ -14,6 +14,7 @@ import click
 @click.option("--cluster-name", default="kubernetes", show_default=True, help="In the names of load balancers.")
 @click.option("--cluster-cidr", default="", help="Pod CIDRs of the whole cluster, with commas between.")
 @click.option("--controllers", default="node,node-lifecycle,fencing,route,service", show_default=True)
+@click.option("--later-controllers", envvar="MOYAI_CONTROLLERS", default="", help="More of them; an unknown one is left out.")
 @click.option("--bind", default="127.0.0.1:10258", show_default=True, help="Where probes and metrics are served.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Default: as a pod of the cluster.")
 @click.option("--leader-elect", type=bool, default=True, show_default=True)
@@ -25,6 +26,7 @@ def ccm(
     cluster_name: str,
     cluster_cidr: str,
     controllers: str,
+    later_controllers: str,
     bind: str,
     kubeconfig: Path | None,
     leader_elect: bool,
@@ -32,16 +34,15 @@ def ccm(
 ) -> None:
     """Run the cloud controller manager."""
     from moyai.ccm.app import CcmOptions, main
+    from moyai.ccm.settings import CONTROLLERS
     from moyai.cloud.factory import ADAPTERS
-
-    def words(text: str) -> tuple[str, ...]:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+    from moyai.runtime.controller_names import split_names, wanted_controllers
 
     options = CcmOptions(
         cloud_config=cloud_config,
         cluster_name=cluster_name,
-        pod_ranges=words(cluster_cidr),
-        controllers=words(controllers),
+        pod_ranges=split_names(cluster_cidr),
+        controllers=wanted_controllers(controllers, later_controllers, known=CONTROLLERS),
         bind=bind,
         kubeconfig=kubeconfig,
         leader_elect=leader_elect,

@@ -27,6 +27,7 @@ CALLS: Mapping[Use, frozenset[str]] = {
         {
             "machines.servers", "machines.server", "machines.stop_server",
             "networks.networks", "networks.subnets", "networks.ports", "networks.update_port",
+            "networks.create_port",
             "routers.router", "pod_routing.add_routes", "pod_routing.remove_routes",
             "firewall.security_group_rules", "firewall.create_security_group_rules", "firewall.delete_security_group_rule",
             "addresses.floating_ips", "addresses.create_floating_ip", "addresses.associate_floating_ip",

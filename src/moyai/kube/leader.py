@@ -48,6 +48,8 @@ class LeaderElection:
         self._times = times or LeaseTimes()
         self._clock = clock or SystemClock()
         self._seen: tuple[str, float] = ("", 0.0)
+        #: By the clock: when another one's Lease runs out, as far as it was seen; 0 for none.
+        self._free_at = 0.0
         #: By the clock: until then nobody else takes over, whatever happens to this process. Counted from before the last call
         #: that succeeded.
         self.fenced_until = 0.0
@@ -68,7 +70,7 @@ class LeaderElection:
             if holder != waiting:
                 _log.info("waiting: %s leads", holder)
                 waiting = holder
-            await asyncio.sleep(self._times.retry)
+            await asyncio.sleep(self._pause())
 
     async def hold(self) -> None:
         """Renews for as long as it can; returns when leadership is lost: the work must stop at once."""
@@ -90,6 +92,11 @@ class LeaderElection:
                 self.leading = False
                 _log.error("leadership lost: lease not renewed for %.0f s", self._times.deadline)
                 return
+
+    def _pause(self) -> float:
+        """Until the next look: no later than the moment at which the Lease may be taken."""
+        left = self._free_at - self._clock.monotonic()
+        return min(self._times.retry, left) if left > 0 else self._times.retry
 
     async def release(self) -> None:
         """Hand the lease back, where we hold it."""
@@ -124,7 +131,8 @@ class LeaderElection:
             self._seen = (version, now)
         mine = holder == self._identity
         duration = float(spec.get("leaseDurationSeconds") or self._times.duration)
-        if holder and not mine and now - self._seen[1] < duration:
+        self._free_at = self._seen[1] + duration if holder and not mine else 0.0
+        if now < self._free_at:
             self.leading = False
             return holder
         changed = {

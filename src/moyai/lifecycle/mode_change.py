@@ -33,7 +33,7 @@ from moyai.plan.cluster import situation
 from moyai.plan.cluster.migration import FINAL, check_migration, plan_migration, with_mode
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.graph import Plan
-from moyai.plan.node_network import MOVES
+from moyai.plan.node_network import MOVES, MOVES_BGP
 from moyai.plan.pod_network.mode_change import AgentStage, stages, way
 from moyai.plan.steps.moving import ApplyControllers, ApplyStage, WaitWorkload
 from moyai.spec.load import dump, validate
@@ -153,7 +153,8 @@ class _Moving:
         api = open_api(record)
         nodes = [parse_node(one) for one in api.list(NODES)] if api else []
         wanted = {node.name for node in now.nodes}
-        old = sorted(node.name for node in nodes if node.name in wanted and node.annotations.get(MOVES) != "true")
+        able = MOVES_BGP if "bgp" in (now.spec.network.mode, target.spec.network.mode) else MOVES
+        old = sorted(node.name for node in nodes if node.name in wanted and node.annotations.get(able) != "true")
         if old:
             raise UsageError(
                 f"--to {target.spec.network.mode}: the agents of {', '.join(old[:3])} are of an older moyai, which cannot move",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import Any, cast
 
 #: rtnetlink(7): whose routes these are, as FRR's bgpd marks them.
@@ -26,6 +28,23 @@ def bgp_routes() -> tuple[BgpKernelRoute, ...]:
         rows = list(cast("Any", kernel).get_routes(family=_IPV4, proto=_BGP))
     found = (_route(row) for row in rows if row["proto"] == _BGP)
     return tuple(sorted(found, key=lambda one: one.prefix))
+
+
+def drop_bgp_routes(within: str, *, namespace: str | None = None) -> None:
+    """Remove those to parts of this range. Blocks. Raises OSError with the kernel's number."""
+    from pyroute2 import IPRoute, NetlinkError, NetNS  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+    opened = cast("Any", NetNS(namespace) if namespace else IPRoute())
+    with opened as kernel:
+        for row in list(kernel.get_routes(family=_IPV4, proto=_BGP)):
+            found = _route(row)
+            if row["proto"] != _BGP or not IPv4Network(found.prefix).subnet_of(IPv4Network(within)):
+                continue
+            try:
+                kernel.route("del", dst=found.prefix, proto=_BGP, priority=row.get_attr("RTA_PRIORITY") or 0)
+            except NetlinkError as error:
+                if (number := int(cast("Any", error).code)) != errno.ESRCH:
+                    raise OSError(number, str(error)) from error
 
 
 def _route(row: Any) -> BgpKernelRoute:

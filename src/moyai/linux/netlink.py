@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 from moyai.linux import netns
@@ -27,6 +27,7 @@ from moyai.linux.netlink_messages import (
     KernelNeighbour,
     KernelRoute,
     answers,
+    ask_programs,
     messages,
     request,
 )
@@ -49,6 +50,7 @@ class VxlanOptions:
     local: str
     parent: int
     learning: bool
+    misses: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,15 @@ class KernelAddress:
     prefix: int
 
 
+@dataclass(frozen=True)
+class KernelMiss:
+    """A packet waits on a device for the MAC address of ``address``, or for the machine with ``mac``. One of both is empty."""
+
+    index: int
+    address: str = ""
+    mac: str = ""
+
+
 Fact = KernelLink | KernelAddress | KernelRoute | KernelNeighbour
 
 
@@ -91,6 +102,8 @@ class Netlink:
     def __init__(self, route: Any, entries: socket.socket) -> None:
         self._route, self._entries = route, entries
         self._sequence = 0
+        #: Answers on the socket are to one set of requests.
+        self._changing = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -121,10 +134,29 @@ class Netlink:
         return [one for one in found if one]
 
     async def neighbours(self, index: int) -> list[KernelNeighbour]:
-        """The permanent ones of a link, and its forwarding entries."""
+        """The permanent ones of a link, and its permanent forwarding entries."""
         found = [_neighbour(one) async for one in self._dump("neigh", family=AF_INET, ifindex=index)]
         found += [_neighbour(one) async for one in self._dump("fdb", ifindex=index)]
         return [one for one in found if one]
+
+    async def passing(self, index: int) -> list[KernelNeighbour]:
+        """The others, which the kernel forgets when they are not used."""
+        found = [_entry(one) async for one in self._dump("neigh", family=AF_INET, ifindex=index)]
+        found += [_entry(one) async for one in self._dump("fdb", ifindex=index)]
+        return [replace(one, lasting=False) for one in found if one and one.lasting is False]
+
+    async def ask_programs(self, index: int) -> None:
+        """See ``netlink_messages.ask_programs``. Raises OSError."""
+        async with self._changing:
+            self._sequence += 1
+            loop, wanted = asyncio.get_running_loop(), self._sequence
+            await loop.sock_sendall(self._entries, ask_programs(index, wanted))
+            while True:
+                for answer in answers(await loop.sock_recv(self._entries, _DATAGRAM)):
+                    if answer.sequence == wanted:
+                        if answer.error:
+                            raise OSError(answer.error, f"ask programs for neighbours: {os.strerror(answer.error)}")
+                        return
 
     async def create_vxlan(self, name: str, options: VxlanOptions, *, mac: str, mtu: int) -> None:
         """As flannel makes it. EEXIST where the name or the VNI and port are taken."""
@@ -138,6 +170,7 @@ class Netlink:
             vxlan_link=options.parent,
             vxlan_port=options.port,
             vxlan_learning=options.learning,
+            **({"vxlan_l2miss": True, "vxlan_l3miss": True} if options.misses else {}),
             address=mac,
             mtu=mtu,
         )
@@ -160,8 +193,9 @@ class Netlink:
 
         Raises OSError for the first change that the kernel refuses. Changes after it may have been made.
         """
-        for start in range(0, len(changes), _TOGETHER):
-            await self._change(changes[start : start + _TOGETHER])
+        async with self._changing:
+            for start in range(0, len(changes), _TOGETHER):
+                await self._change(changes[start : start + _TOGETHER])
 
     async def _change(self, changes: Sequence[EntryChange]) -> None:
         loop = asyncio.get_running_loop()
@@ -220,7 +254,7 @@ class Events:
             reports.bind((0, _RTMGRP_LINK | _RTMGRP_NEIGH | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE))
             yield cls(reports, own)
 
-    async def changes(self) -> AsyncIterator[KernelChange]:
+    async def changes(self) -> AsyncIterator[KernelChange | KernelMiss]:
         loop = asyncio.get_running_loop()
         while True:
             data = await loop.sock_recv(self._reports, _DATAGRAM)
@@ -280,6 +314,7 @@ def _link(message: Any) -> KernelLink:
             local=data.get_attr("IFLA_VXLAN_LOCAL") or "",
             parent=data.get_attr("IFLA_VXLAN_LINK") or 0,
             learning=bool(data.get_attr("IFLA_VXLAN_LEARNING")),
+            misses=bool(data.get_attr("IFLA_VXLAN_L2MISS")),
         )
     return KernelLink(
         index=message["index"],
@@ -324,7 +359,20 @@ def _neighbour(message: Any) -> KernelNeighbour | None:
     return KernelNeighbour(message["ifindex"], address, mac, forwarding)
 
 
-def _change(message: Any) -> KernelChange | None:
+def _entry(message: Any) -> KernelNeighbour | None:
+    """Also one that passes."""
+    address, mac = message.get_attr("NDA_DST") or "", message.get_attr("NDA_LLADDR") or ""
+    if message["family"] not in (AF_INET, AF_BRIDGE) or not address or not mac:
+        return None
+    lasting = bool(message["state"] & NUD_PERMANENT)
+    return KernelNeighbour(message["ifindex"], address, mac, message["family"] == AF_BRIDGE, lasting)
+
+
+def _change(message: Any) -> KernelChange | KernelMiss | None:
+    if message["event"] == "RTM_GETNEIGH":
+        address, mac = message.get_attr("NDA_DST") or "", message.get_attr("NDA_LLADDR") or ""
+        # a neighbour that was known is asked for by both
+        return KernelMiss(message["ifindex"], address, "" if address else mac) if address or mac else None
     parse, gone = _REPORTS.get(message["event"], (None, False))
     fact = parse(message) if parse else None
     return KernelChange(fact, gone) if fact else None

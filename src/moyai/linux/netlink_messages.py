@@ -14,10 +14,11 @@ from dataclasses import dataclass
 AF_INET, AF_BRIDGE = 2, 7
 RTN_UNICAST, RTN_UNREACHABLE, MAIN_TABLE = 1, 7, 254
 NUD_PERMANENT, NUD_NOARP = 0x80, 0x40
+_NUD_REACHABLE = 0x02
 #: struct nlmsghdr: length, type, flags, sequence, port of who caused it.
 HEADER = struct.Struct("=IHHII")
 _NLMSG_ERROR = 2
-_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWNEIGH, _RTM_DELNEIGH = 24, 25, 28, 29
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_SETNEIGHTBL = 24, 25, 28, 29, 67
 _REQUEST, _ACK, _REPLACE, _CREATE = 0x1, 0x4, 0x100, 0x400
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
 _RTNH_F_ONLINK = 0x4
@@ -28,6 +29,9 @@ _NDA_DST, _NDA_LLADDR = 1, 2
 _RTMSG = struct.Struct("=BBBBBBBBI")
 #: family, device, state, flags, type
 _NDMSG = struct.Struct("=BxxxiHBB")
+#: Of a table of neighbours: its name, the settings of one device, and of these the device and how often whom is asked.
+_NDTA_NAME, _NDTA_PARMS, _NESTED = 1, 6, 0x8000
+_NDTPA_IFINDEX, _NDTPA_APP_PROBES, _NDTPA_UCAST_PROBES, _NDTPA_MCAST_PROBES = 1, 9, 10, 11
 _ERROR = struct.Struct("=i")
 _ATTRIBUTE = struct.Struct("=HH")
 
@@ -46,12 +50,14 @@ class KernelRoute:
 
 @dataclass(frozen=True)
 class KernelNeighbour:
-    """A permanent entry: ``address`` has ``mac``, or, of the forwarding table, frames for ``mac`` go to ``address``."""
+    """An entry: ``address`` has ``mac``, or, of the forwarding table, frames for ``mac`` go to ``address``. ``lasting`` False:
+    the kernel forgets it when it is not used."""
 
     index: int
     address: str
     mac: str
     forwarding: bool
+    lasting: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,17 @@ def request(change: EntryChange, sequence: int) -> bytes:
         body = _neighbour(entry)
     flags = _REQUEST | _ACK | (0 if change.gone else _CREATE | _REPLACE)
     return HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def ask_programs(index: int, sequence: int) -> bytes:
+    """From now on the kernel asks programs for neighbours on this device. It asks the network once, which on a tunnel without
+    forwarding entries goes nowhere; without that it would give up before a program has answered."""
+    counts = {_NDTPA_APP_PROBES: 3, _NDTPA_UCAST_PROBES: 0, _NDTPA_MCAST_PROBES: 1}
+    settings = [_attribute(kind, struct.pack("=I", value)) for kind, value in ((_NDTPA_IFINDEX, index), *counts.items())]
+    # struct ndtmsg: the family, and nothing
+    body = struct.pack("=BBH", AF_INET, 0, 0) + _attribute(_NDTA_NAME, b"arp_cache\0")
+    body += _attribute(_NDTA_PARMS | _NESTED, b"".join(settings))
+    return HEADER.pack(HEADER.size + len(body), _RTM_SETNEIGHTBL, _REQUEST | _ACK, sequence, 0) + body
 
 
 def answers(data: bytes) -> Iterator[Answer]:
@@ -136,9 +153,10 @@ def _route(route: KernelRoute, change: EntryChange) -> bytes:
 
 def _neighbour(entry: KernelNeighbour) -> bytes:
     if entry.forwarding:
-        fields = _NDMSG.pack(AF_BRIDGE, entry.index, NUD_PERMANENT | NUD_NOARP, _NTF_SELF, 0)
+        state = NUD_PERMANENT | NUD_NOARP if entry.lasting else _NUD_REACHABLE
+        fields = _NDMSG.pack(AF_BRIDGE, entry.index, state, _NTF_SELF, 0)
     else:
-        fields = _NDMSG.pack(AF_INET, entry.index, NUD_PERMANENT, 0, 0)
+        fields = _NDMSG.pack(AF_INET, entry.index, NUD_PERMANENT if entry.lasting else _NUD_REACHABLE, 0, 0)
     parts = [fields, _attribute(_NDA_DST, socket.inet_aton(entry.address))]
     if entry.mac:
         parts.append(_attribute(_NDA_LLADDR, bytes.fromhex(entry.mac.replace(":", ""))))

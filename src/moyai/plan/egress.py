@@ -1,17 +1,19 @@
-"""Egress addresses: which pods leave the cluster with which address, by which node, and what this node's kernel is to have.
+"""Egress addresses: which pods leave the cluster with which address, and by which node. For nftables: ``egress_rules``.
 
 Pure. Always holds: a pod has one egress address at most; while an address has no owner, its pods reach nothing outside, rather
 than leave with another address; what stays within the cluster is never touched.
 
 A node marks packets of its selected pods that leave the cluster, and sends them through the tunnel to the owner, untranslated.
 The owner translates them to the address. Answers come to the owner, which sends them back through the tunnel. Without a tunnel
-the machines' network would see foreign source addresses, which a cloud drops.
+the machines' network would see foreign source addresses, which a cloud drops. The tunnel is for these packets alone, whatever
+the mode of the pod network: so a change of the mode does not concern it. Its entries follow from the nodes' addresses, so that
+no node has to announce anything.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
@@ -19,20 +21,25 @@ from typing import Any, cast
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Node
 from moyai.kube.objects.egress import EgressAddress
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
+from moyai.kube.objects.node import EXCLUDE_LABEL
+from moyai.plan.announce.speakers import CANDIDATES, ranked
+from moyai.plan.node_network.net_conf import PORT
 
 #: The part of a packet's mark that says its egress address. kube-proxy has others.
 MARK_SHIFT, MARK_MASK = 24, 0xFF000000
-_OTHERS = ~MARK_MASK & 0xFFFFFFFF
 MOST = 200
-TABLE = "moyai-egress"
+#: The mark of answers on the way from the owner to a pod of another node.
+ANSWER_NUMBER = 255
+#: Name and VXLAN id of the tunnel. The pod network's has a small id.
+TUNNEL, TUNNEL_VNI = "moyai-egress", 7799
 
 
 @dataclass(frozen=True)
 class EgressWorld:
     """``pods``: namespace → addresses. ``services``: ``namespace/name`` → addresses of pods. ``holders``: address → the node
     that has its Lease. ``owned``: addresses that this node has. ``ranges``: that ports may send from. ``inside``: all ranges of
-    the cluster. ``numbers``: address → its number on this node until now."""
+    the cluster. ``numbers``: address → its number on this node until now. ``home``: the range of the network that the addresses
+    are of, empty for that of all nodes."""
 
     node: str
     addresses: Collection[EgressAddress]
@@ -44,6 +51,7 @@ class EgressWorld:
     ranges: tuple[str, ...]
     inside: tuple[str, ...]
     numbers: Mapping[str, int] = field(default_factory=dict[str, int])
+    home: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,20 +70,32 @@ class EgressFlow:
         return self.number << MARK_SHIFT
 
 
+@dataclass(frozen=True, order=True)
+class TunnelPeer:
+    """Another node's end. ``gateway``: the address by which its end of the tunnel is known, which nobody has."""
+
+    address: str
+    pod_cidr: str
+    gateway: str
+    mac: str
+
+
 @dataclass(frozen=True)
 class EgressPlan:
-    """``compete``: addresses whose Leases this node tries to have. ``problems``: object → why it has no effect."""
+    """``compete``: addresses whose Leases this node tries to have. ``problems``: object → why it has no effect. ``peers``: the
+    other ends of the tunnel, none where it is not needed."""
 
     flows: tuple[EgressFlow, ...]
     compete: frozenset[str]
     problems: Mapping[EgressAddress, str]
+    peers: tuple[TunnelPeer, ...] = ()
 
 
 def plan_egress(world: EgressWorld) -> EgressPlan:
     problems: dict[EgressAddress, str] = {}
     usable = _usable(world, problems)
     nodes = {one.name: one for one in world.nodes}
-    able = _able(nodes.get(world.node))
+    able = {one.name for one in world.nodes if _able(one, world.home)}
     numbers = _numbered(usable, world.numbers)
     taken: set[str] = set()
     flows: list[EgressFlow] = []
@@ -89,8 +109,14 @@ def plan_egress(world: EgressWorld) -> EgressPlan:
         away = holder is not None and holder.name != world.node and bool(holder.pod_cidrs)
         through = str(IPv4Network(holder.pod_cidrs[0])[0]) if holder and away and not mine else ""
         flows.append(EgressFlow(one.address, numbers[one.address], pods, mine, through))
-    compete = frozenset(one.address for one in usable) if able else frozenset[str]()
-    return EgressPlan(tuple(sorted(flows, key=lambda each: each.number)), compete, problems)
+    compete = frozenset(
+        one.address
+        for one in usable
+        # the owner keeps the address as long as it may: a new node moves none
+        if world.node in able and (one.address in world.owned or world.node in ranked(one.address, able)[:CANDIDATES])
+    )
+    peers = tuple(sorted(_peers(world))) if flows else ()
+    return EgressPlan(tuple(sorted(flows, key=lambda each: each.number)), compete, problems, peers)
 
 
 def lease_of(address: str) -> str:
@@ -98,10 +124,27 @@ def lease_of(address: str) -> str:
     return f"egress-{address.replace('.', '-')}"
 
 
-def _able(node: Node | None) -> bool:
-    return (
-        node is not None and bool(node.ready) and not node.cordoned and not node.deleting and EXCLUDE_LABEL not in node.labels
-    )
+def tunnel_mac(address: str) -> str:
+    """Of the tunnel's end on the node with this address: the same by every node's reckoning."""
+    return ":".join(["0a", "59", *(f"{byte:02x}" for byte in IPv4Address(address).packed)])
+
+
+def _peers(world: EgressWorld) -> Iterator[TunnelPeer]:
+    for one in world.nodes:
+        address = _address(one)
+        if one.name != world.node and address and one.pod_cidrs:
+            cidr = one.pod_cidrs[0]
+            yield TunnelPeer(address, cidr, str(IPv4Network(cidr)[0]), tunnel_mac(address))
+
+
+def _address(node: Node) -> str:
+    return next((one for one in node.internal_ips if ":" not in one), "")
+
+
+def _able(node: Node, home: str) -> bool:
+    address = _address(node)
+    near = not home or (bool(address) and IPv4Address(address) in IPv4Network(home))
+    return bool(node.ready) and not node.cordoned and not node.deleting and EXCLUDE_LABEL not in node.labels and near
 
 
 def _usable(world: EgressWorld, problems: dict[EgressAddress, str]) -> list[EgressAddress]:
@@ -132,41 +175,15 @@ def _numbered(usable: Iterable[EgressAddress], before: Mapping[str, int]) -> dic
     return found | {address: next(free) for address in wanted if address not in found}
 
 
-def egress_rules(flows: Iterable[EgressFlow], inside: Iterable[str]) -> str:
-    """The nftables table, in nft's language; its removal where there is no flow."""
-    flows, ranges = tuple(flows), ", ".join(inside)
-    if not flows:
-        return f"table ip {TABLE}\ndelete table ip {TABLE}\n"
-    lines = [f"table ip {TABLE}", f"delete table ip {TABLE}", f"table ip {TABLE} {{"]
-    for one in flows:
-        elements = f" elements = {{ {', '.join(sorted(one.pods, key=IPv4Address))} }};" if one.pods else ""
-        lines.append(f" set pods{one.number} {{ type ipv4_addr;{elements} }}")
-    lines += [" chain leaving {", "  type filter hook prerouting priority mangle; policy accept;"]
-    for one in flows:
-        chosen = f"  ip saddr @pods{one.number} ip daddr != {{ {ranges} }}"
-        if one.mine:
-            continue
-        what = f"meta mark set meta mark & {_OTHERS:#010x} | {one.mark:#010x}" if one.through else "counter drop"
-        lines.append(f"{chosen} {what}")
-    # behind the routing: the tunnel would send its own packet by the mark, into itself
-    lines += [" }", " chain routed {", "  type filter hook postrouting priority mangle; policy accept;"]
-    lines += [f"  ip saddr @pods{one.number} meta mark set meta mark & {_OTHERS:#010x}" for one in flows if one.through]
-    lines += [" }", " chain translated {", "  type nat hook postrouting priority srcnat - 5; policy accept;"]
-    for one in flows:
-        chosen = f"  ip saddr @pods{one.number} ip daddr != {{ {ranges} }}"
-        # a translation to what it is already: no later chain gives it the node's address
-        lines.append(f"{chosen} counter snat to {one.address if one.mine else 'ip saddr'}")
-    return "\n".join([*lines, " }", "}", ""])
-
-
 @dataclass(frozen=True)
 class EgressConf:
-    """What agents are told. ``ranges``: that ports may send from. ``inside``: all ranges of the cluster. ``tunnel``: name of
-    the nodes' tunnel."""
+    """What agents are told. ``ranges``: that ports may send from. ``inside``: all ranges of the cluster. ``port``: UDP's,
+    of the tunnel. ``home``: range of the network that the addresses are of, empty for that of all nodes."""
 
     ranges: tuple[str, ...]
     inside: tuple[str, ...]
-    tunnel: str
+    port: int = PORT
+    home: str = ""
 
 
 def write_egress_conf(conf: EgressConf) -> str:
@@ -177,6 +194,8 @@ def read_egress_conf(text: str) -> EgressConf:
     """Raises UsageError for a text that ``write_egress_conf`` has not written."""
     try:
         found = cast("dict[str, Any]", json.loads(text))
-        return EgressConf(tuple(found["ranges"]), tuple(found["inside"]), str(found["tunnel"]))
-    except (ValueError, TypeError, KeyError) as error:
+        # an older moyai named the pod network's tunnel, and neither of the others
+        port, home = int(found.get("port", PORT)), str(found.get("home", ""))
+        return EgressConf(tuple(found["ranges"]), tuple(found["inside"]), port, home)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"MOYAI_EGRESS: should be what moyai writes ({type(error).__name__}: {error})") from None

@@ -38,6 +38,11 @@ class VxlanSpec(Model):
         description="Whether machines of one subnet reach each other's pods without encapsulation. Their ports must be allowed "
         "to send from pods' addresses.",
     )
+    resolve: Literal["known", "onDemand"] = Field(
+        default="known",
+        description="`known`: a node has the entries of all other nodes beforehand. `onDemand`: its kernel asks for the way "
+        "to a pod with the first packet (L3MISS and L2MISS), which waits for the answer, and forgets what is not used.",
+    )
 
 
 class EtcdKey(Model):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from moyai.linux.netlink import Events, Netlink
+from moyai.linux.netlink import Events, KernelMiss, Netlink
 from moyai.linux.netlink_messages import EntryChange, KernelRoute
 
 #: Who has made a route, as the kernel keeps it. Pods' routes have 77.
@@ -41,6 +41,8 @@ class ServiceRoutes:
                     self._changed()
                     try:
                         async for one in events.changes():
+                            if isinstance(one, KernelMiss):
+                                continue
                             if isinstance(one.fact, KernelRoute) and one.fact.protocol == PROTOCOL:
                                 self._known = None
                                 self._changed()

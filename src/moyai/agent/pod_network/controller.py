@@ -12,7 +12,17 @@ import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from moyai.agent.pod_network.kernel import Indices, apply, contradicts, find_uplink, observe, reason, subject
+from moyai.agent.pod_network.kernel import (
+    Indices,
+    answer,
+    apply,
+    contradicts,
+    find_uplink,
+    forget,
+    observe,
+    reason,
+    subject,
+)
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Retriable
@@ -23,13 +33,14 @@ from moyai.kube.objects import Node, network_available
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
-from moyai.linux.netlink import Events, KernelChange, Netlink
+from moyai.linux.netlink import Events, KernelChange, KernelMiss, Netlink
 from moyai.plan.node_network import (
     LeftOut,
     Me,
     NetworkConf,
     ObservedNetwork,
     PeerEntries,
+    PeerIndex,
     PeerReader,
     Put,
     Remove,
@@ -40,6 +51,7 @@ from moyai.plan.node_network import (
     me_of,
     relevant,
     tunnel_name,
+    until_bgp,
     without_obstacles,
 )
 from moyai.runtime.controllers import Part
@@ -95,6 +107,9 @@ class PodNetworkController:
         #: A node, or a route of ours in whose place is another → why it is left out.
         self._problems: dict[Key, str] = {}
         self._peers = 0
+        #: Who is where, for what the kernel asks; and the tunnel on which it asks, 0 while there is none.
+        self._index, self._tunnel = PeerIndex(), 0
+        metrics.describe("moyai_agent_misses_total", "Questions of the kernel for the way to a pod")
         metrics.describe("moyai_agent_kernel_steps_total", "Changes of the node's kernel by kind")
         metrics.describe("moyai_agent_kernel_reads_total", "How often the kernel's state was read as a whole")
         metrics.describe("moyai_agent_peers", "Other nodes that this node's pods can reach, and those left out")
@@ -135,13 +150,27 @@ class PodNetworkController:
                     self._read_again()
                     async for change in events.changes():
                         attempt = 0
-                        self._hear(change)
+                        if isinstance(change, KernelMiss):
+                            await self._answer(netlink, change)
+                        else:
+                            self._hear(change)
             except OSError as error:
                 _log.warning("the kernel's reports broke off: %s", error)
             finally:
                 self._open.clear()
             await asyncio.sleep(_AGAIN.delay(attempt))
             attempt += 1
+
+    async def _answer(self, netlink: Netlink, miss: KernelMiss) -> None:
+        if not self._conf.on_demand or miss.index != self._tunnel:
+            return
+        found = self._index.answer(address=miss.address, mac=miss.mac)
+        self._metrics.count("moyai_agent_misses_total", answered="yes" if found else "no")
+        try:
+            await answer(netlink, found, tunnel=miss.index)
+        except OSError as error:
+            # the tunnel has gone meanwhile: the kernel reports that, too
+            _log.warning("the kernel does not take the way to %s: %s", miss.address or miss.mac, error)
 
     def _hear(self, change: KernelChange) -> None:
         known = self._known
@@ -201,15 +230,23 @@ class PodNetworkController:
             return f"a device of kind {known.network.occupied} has the name {tunnel_name(self._conf.vni)} of the tunnel"
         if want.failure:
             return want.failure
-        network, obstacles = without_obstacles(want.network, known.network)
+        wanted = want.network
+        if self._conf.backend == "bgp":
+            ranges = {cidr for one in self._nodes.all() for cidr in one.pod_cidrs}
+            wanted = until_bgp(wanted, known.network, ranges=ranges)
+        network, obstacles = without_obstacles(wanted, known.network)
         problems = {Key(Kind.NODE, name): why for name, why in {**peers.problems, **want.problems}.items()}
         for route in obstacles:
             problems[Key(Kind.ROUTES, route.destination)] = f"another program has a route to {route.destination}"
+        before, self._index = self._index, PeerIndex(peers.peers if self._conf.on_demand else ())
         steps = difference(network, known.network)
         indices = await apply(netlink, steps, indices=known.indices)
         for step in steps:
             what = type(step.entry).__name__ if isinstance(step, Put | Remove) else "Link"
             self._metrics.count("moyai_agent_kernel_steps_total", step=type(step).__name__, what=what)
+        self._tunnel = indices.tunnel
+        if outdated := before.outdated(self._index):
+            await forget(netlink, outdated, tunnel=indices.tunnel)
         made = ObservedNetwork(network, foreign={route.key: route for route in obstacles})
         self._known = replace(known, network=made, indices=indices)
         self._peers = len(peers.peers) - len(want.problems)

@@ -8,7 +8,7 @@ go to the kernel many at once.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from itertools import groupby
@@ -17,6 +17,7 @@ from moyai.core.errors import Retriable
 from moyai.linux.netlink import KernelAddress, KernelChange, KernelLink, Netlink, VxlanOptions
 from moyai.linux.netlink_messages import EntryChange, KernelNeighbour, KernelRoute
 from moyai.plan.node_network import (
+    BESIDE_METRIC,
     ROUTE_PROTOCOL,
     AdjustTunnel,
     CreateTunnel,
@@ -112,8 +113,30 @@ def _of_step(step: KernelStep, indices: Indices) -> EntryChange:
     assert not isinstance(step.entry, TunnelAddress)
     gone = isinstance(step, Remove)
     if isinstance(step.entry, PodRoute):
-        return EntryChange(_of_route(step.entry, indices), gone, onlink=step.entry.device == "tunnel" and not gone)
+        through = step.entry.device == "tunnel" and bool(step.entry.gateway)
+        return EntryChange(_of_route(step.entry, indices), gone, onlink=through and not gone)
     return EntryChange(_of_entry(step.entry, indices), gone)
+
+
+async def answer(netlink: Netlink, entries: Iterable[Neighbour | Forwarding], *, tunnel: int) -> None:
+    """Entries of this device for which the kernel has asked, and which it forgets when they are not used."""
+    await netlink.change(
+        [
+            EntryChange(KernelNeighbour(tunnel, one.address, one.mac, isinstance(one, Forwarding), lasting=False))
+            for one in entries
+        ]
+    )
+
+
+async def forget(netlink: Netlink, outdated: Collection[tuple[str, str]], *, tunnel: int) -> None:
+    """The end of answers that are not true any more: (MAC address, machine's address)."""
+    macs = {mac for mac, _ in outdated}
+    stale = [
+        one
+        for one in await netlink.passing(tunnel)
+        if ((one.mac, one.address) in outdated if one.forwarding else one.mac in macs)
+    ]
+    await netlink.change([EntryChange(one, gone=True) for one in stale])
 
 
 async def _apply_one(netlink: Netlink, step: KernelStep, *, indices: Indices) -> Indices:
@@ -124,10 +147,12 @@ async def _apply_one(netlink: Netlink, step: KernelStep, *, indices: Indices) ->
                 await netlink.delete_link(index)
             return Indices(indices.uplink) if index == indices.tunnel else indices
         case CreateTunnel(tunnel):
-            options = VxlanOptions(tunnel.vni, tunnel.port, tunnel.local, tunnel.parent, tunnel.learning)
+            options = VxlanOptions(tunnel.vni, tunnel.port, tunnel.local, tunnel.parent, tunnel.learning, tunnel.misses)
             await netlink.create_vxlan(tunnel.name, options, mac=tunnel.mac, mtu=tunnel.mtu)
             return Indices(indices.uplink, await _index(netlink, tunnel.name))
         case AdjustTunnel(tunnel):
+            if tunnel.misses:
+                await netlink.ask_programs(indices.tunnel)
             await netlink.adjust_link(indices.tunnel, mtu=tunnel.mtu, alias=MARK)
         case Put(TunnelAddress() as address):
             await netlink.put_address(KernelAddress(indices.tunnel, address.address, 32))
@@ -149,7 +174,7 @@ def contradicts(change: KernelChange, known: ObservedNetwork, *, indices: Indice
             # others' routes matter where they are in the place of ours
             if change.gone:
                 return route.key in known.foreign
-            return route != known.foreign.get(route.key) and any(route.key == one.key for one in have.entries)
+            return route != known.foreign.get(route.key) and any(_displaces(route, one) for one in have.entries)
         case KernelNeighbour():
             if not indices.tunnel or fact.index != indices.tunnel:
                 return False
@@ -168,6 +193,12 @@ def contradicts(change: KernelChange, known: ObservedNetwork, *, indices: Indice
             if have.tunnel is None or (fact.index != indices.tunnel and fact.name != have.tunnel.name):
                 return False
             return change.gone or _as_tunnel(fact) != have.tunnel
+
+
+def _displaces(foreign: PodRoute, entry: object) -> bool:
+    """A route of BGP comes beside ours, and any other one in its place."""
+    beside = isinstance(entry, PodRoute) and entry.metric == BESIDE_METRIC and entry.destination == foreign.destination
+    return beside or (isinstance(entry, PodRoute) and entry.key == foreign.key)
 
 
 def subject(change: KernelChange) -> object:
@@ -200,6 +231,7 @@ def _as_tunnel(link: KernelLink) -> Tunnel | None:
         mac=link.mac,
         mtu=link.mtu,
         learning=options.learning,
+        misses=options.misses,
         up=link.up,
         marked=link.alias == MARK,
     )

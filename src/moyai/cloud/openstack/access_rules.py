@@ -24,7 +24,7 @@ _CONTROLLERS: _Table = {
         "GET /extensions",
         "GET /networks",
         "GET /subnets",
-        "GET /ports",
+        "GET|POST /ports",
         "PUT /ports/*",
         "GET /routers/*",
         "PUT /routers/*/add_extraroutes",

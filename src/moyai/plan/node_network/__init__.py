@@ -8,9 +8,20 @@ Always holds: the steps lead from any observed state to the desired one, also fr
 between two steps; what others made is in no step, unless it leads where the desired state leads as well.
 """
 
-from moyai.plan.node_network.desired import Desired, PeerEntries, desired
+from moyai.plan.node_network.desired import Desired, PeerEntries, desired, until_bgp
 from moyai.plan.node_network.difference import difference, without_obstacles
-from moyai.plan.node_network.flannel import MOVES, Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
+from moyai.plan.node_network.flannel import (
+    MOVES,
+    MOVES_BGP,
+    Announcement,
+    LeftOut,
+    PeerReader,
+    Peers,
+    announcement,
+    me_of,
+    relevant,
+)
+from moyai.plan.node_network.misses import PeerIndex
 from moyai.plan.node_network.net_conf import (
     OVERHEAD,
     Backend,
@@ -21,6 +32,7 @@ from moyai.plan.node_network.net_conf import (
     write_net_conf,
 )
 from moyai.plan.node_network.node_state import (
+    BESIDE_METRIC,
     ROUTE_PROTOCOL,
     UNREACHABLE_METRIC,
     AdjustTunnel,
@@ -43,7 +55,9 @@ from moyai.plan.node_network.node_state import (
 )
 
 __all__ = [
+    "BESIDE_METRIC",
     "MOVES",
+    "MOVES_BGP",
     "OVERHEAD",
     "ROUTE_PROTOCOL",
     "UNREACHABLE_METRIC",
@@ -63,6 +77,7 @@ __all__ = [
     "ObservedNetwork",
     "Peer",
     "PeerEntries",
+    "PeerIndex",
     "PeerReader",
     "Peers",
     "PodRoute",
@@ -80,6 +95,7 @@ __all__ = [
     "read_net_conf",
     "relevant",
     "tunnel_name",
+    "until_bgp",
     "without_obstacles",
     "write_net_conf",
 ]

@@ -23,6 +23,8 @@ _PREFIX = "flannel.alpha.coreos.com/"
 MANAGED, BACKEND_TYPE, BACKEND_DATA = f"{_PREFIX}kube-subnet-manager", f"{_PREFIX}backend-type", f"{_PREFIX}backend-data"
 #: Annotation of a node whose agent can have peers of two backends, while the cluster goes from one to the other.
 MOVES = "moyai.dev/pod-network-moves"
+#: The same for backend bgp.
+MOVES_BGP = "moyai.dev/pod-network-moves-bgp"
 PUBLIC_IP, PUBLIC_IP_OVERWRITE = f"{_PREFIX}public-ip", f"{_PREFIX}public-ip-overwrite"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
@@ -75,7 +77,7 @@ def announcement(me: Me, conf: NetworkConf) -> Announcement:
     data = json.dumps({"VNI": conf.vni, "VtepMAC": me.mac}, separators=(",", ":")) if conf.backend == "vxlan" else "null"
     kind = conf.announced or conf.backend
     said = {MANAGED: "true", BACKEND_TYPE: kind, BACKEND_DATA: data, PUBLIC_IP: me.address}
-    return Announcement({**said, MOVES: "true"})
+    return Announcement({**said, MOVES: "true", MOVES_BGP: "true"})
 
 
 def relevant(node: Node | None) -> tuple[object, ...] | None:
@@ -135,6 +137,9 @@ def _peer(node: Node, conf: NetworkConf) -> Peer | None:
     announced = given.get(MANAGED) == "true"
     address = given.get(PUBLIC_IP_OVERWRITE) or (given.get(PUBLIC_IP) if announced else "") or next(iter(node.internal_ips), "")
     kind = given.get(BACKEND_TYPE, "")
+    if announced and conf.backend == "bgp" != kind:
+        # FRR says who is there: on the way to this mode some nodes still announce another
+        return None
     if announced and kind not in (conf.backend, *filter(None, [conf.also])):
         raise _Unusable(f"its annotation {BACKEND_TYPE} is {kind!r}, this network's is {conf.backend!r}")
     if not address or (conf.backend == "vxlan" and not announced):

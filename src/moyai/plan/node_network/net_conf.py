@@ -24,17 +24,21 @@ OVERHEAD = 50
 #: Below this a network does not carry what IP promises to applications (RFC 8200's minimum; DNS over UDP expects it too).
 LEAST_MTU = 1280
 _NOT_YET = ("GBP", "Learning")
-#: A section that flannel does not have: how a node behaves while the cluster changes its backend.
+#: A section that flannel does not have: how a node behaves while the cluster changes its backend, and how it finds peers.
 _MOVES = "Moyai"
+_RESOLVE, _ON_DEMAND = "Resolve", "onDemand"
+_BESIDE: Backend = "bgp"
 
 
 @dataclass(frozen=True)
 class NetworkConf:
     """``network``: the range of all pods. ``mtu``: of the machines' network, 0: what the kernel says. ``direct_routing``: peers
-    on the same subnet are reached without encapsulation.
+    on the same subnet are reached without encapsulation. ``on_demand``: the kernel asks for the entries of a peer with the
+    first packet to one of its pods.
 
     While a cluster goes from one backend to another, nodes of both are peers: ``also``: the other one, empty for none.
-    ``announced``: the backend that this node says it has, empty: its own."""
+    ``announced``: the backend that this node says it has, empty: its own. ``beside``: the routes are there for
+    when BGP has none."""
 
     network: str
     backend: Backend
@@ -44,6 +48,8 @@ class NetworkConf:
     direct_routing: bool = False
     also: Backend | Literal[""] = ""
     announced: Backend | Literal[""] = ""
+    on_demand: bool = False
+    beside: bool = False
 
 
 def tunnel_name(vni: int) -> str:
@@ -79,6 +85,8 @@ def read_net_conf(text: str) -> NetworkConf:
         direct_routing=_is_true(backend, "DirectRouting"),
         also=_other(whole, "Also"),
         announced=_other(whole, "Announced"),
+        on_demand=_own(whole, _RESOLVE) == _ON_DEMAND,
+        beside=_own(whole, "Beside") == _BESIDE,
     )
 
 
@@ -107,7 +115,9 @@ def write_net_conf(conf: NetworkConf) -> str:
         backend |= {"VNI": conf.vni, "Port": conf.port, "DirectRouting": conf.direct_routing}
     if conf.mtu:
         backend["MTU"] = conf.mtu
-    moves = {key: value for key, value in (("Also", conf.also), ("Announced", conf.announced)) if value}
+    own = (("Also", conf.also), ("Announced", conf.announced), (_RESOLVE, _ON_DEMAND if conf.on_demand else ""))
+    own = (*own, ("Beside", _BESIDE if conf.beside else ""))
+    moves = {key: value for key, value in own if value}
     whole = {"Network": conf.network, "Backend": backend, **({_MOVES: moves} if moves else {})}
     return json.dumps(whole, indent=2) + "\n"
 
@@ -123,11 +133,15 @@ def _object(text: str) -> Mapping[str, Any]:
 
 
 def _other(whole: Mapping[str, Any], key: str) -> Backend | Literal[""]:
-    section: object = whole.get(_MOVES) or {}
-    value = str(cast("Mapping[str, Any]", section).get(key, "")) if isinstance(section, dict) else "?"
+    value = _own(whole, key)
     if value not in ("", *BACKENDS):
         raise UsageError(f"net-conf.json: {_MOVES}.{key}: {value!r}, should be one of {', '.join(BACKENDS)}")
     return value
+
+
+def _own(whole: Mapping[str, Any], key: str) -> str:
+    section: object = whole.get(_MOVES) or {}
+    return str(cast("Mapping[str, Any]", section).get(key, "")) if isinstance(section, dict) else "?"
 
 
 def _is_true(found: Mapping[str, Any], key: str) -> bool:

@@ -11,6 +11,9 @@ from typing import Literal
 RouteDevice = Literal["tunnel", "uplink", "other", ""]
 #: Of the route for the whole pod range: every other route to a part of the range is preferred.
 UNREACHABLE_METRIC = 9999
+#: Of a route beside one of BGP's, which has 20 in the kernel. FRR reads the first byte as the distance (240), by which its own
+#: route (20, or 200 within one autonomous system) goes first.
+BESIDE_METRIC = 0xF000000A
 #: Who has made a route, as the kernel keeps it. In `ip route`: ``proto 77``. Announced addresses have another number.
 ROUTE_PROTOCOL = 77
 
@@ -47,7 +50,8 @@ class Peer:
 
 @dataclass(frozen=True)
 class Tunnel:
-    """A VXLAN device. ``parent``: index of the link that carries it. ``marked``: it has the mark of the agent."""
+    """A VXLAN device. ``parent``: index of the link that carries it. ``marked``: it has the mark of the agent. ``misses``: the
+    kernel reports what it would need to send a packet."""
 
     name: str
     vni: int
@@ -57,13 +61,14 @@ class Tunnel:
     mac: str
     mtu: int
     learning: bool = False
+    misses: bool = False
     up: bool = True
     marked: bool = True
 
     @property
     def made_as(self) -> tuple[object, ...]:
         """What cannot be changed in a device that exists, without loss of its neighbours."""
-        return (self.name, self.vni, self.port, self.local, self.parent, self.mac, self.learning)
+        return (self.name, self.vni, self.port, self.local, self.parent, self.mac, self.learning, self.misses)
 
 
 @dataclass(frozen=True, order=True)

@@ -4,8 +4,9 @@ Pure. Always holds: at each moment of a stage, with any part of the nodes at the
 node reaches each other one's pods in a way that the other accepts. So a stage may be interrupted, and goes on from there.
 
 Between `host-gw` and `vxlan` there is a stage in which all nodes have tunnels and send directly: whoever then begins to send
-through its tunnel, or gives it up, is understood. Which backend a node announces in a stage is what nodes of the stage before
-expect of a peer.
+through its tunnel, or gives it up, is understood. Between `host-gw` and `bgp` there is one in which nodes speak BGP and have
+the routes of `host-gw` beside, for nodes that do not. Which backend a node announces in a stage is what nodes of the stage
+before expect of a peer.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from moyai.core.errors import UsageError
+from moyai.plan.bgp.bgp_conf import BgpConf
 from moyai.plan.node_network import OVERHEAD, NetworkConf
 from moyai.plan.pod_network import pod_network_of
+from moyai.plan.pod_network.bgp import bgp_conf_of
 from moyai.plan.pod_network.live_files import LiveFiles
 from moyai.plan.pod_network.node_files import rules
 from moyai.spec.cluster_network import NetworkSpec
@@ -23,9 +26,10 @@ from moyai.spec.model import ClusterSpec
 
 #: A mode → the next one on the way to each other mode.
 _NEXT: Mapping[str, Mapping[str, str]] = {
-    "routes": {"host-gw": "host-gw", "vxlan": "host-gw"},
-    "host-gw": {"routes": "routes", "vxlan": "vxlan"},
-    "vxlan": {"host-gw": "host-gw", "routes": "host-gw"},
+    "routes": {"host-gw": "host-gw", "vxlan": "host-gw", "bgp": "host-gw"},
+    "host-gw": {"routes": "routes", "vxlan": "vxlan", "bgp": "bgp"},
+    "vxlan": {"host-gw": "host-gw", "routes": "host-gw", "bgp": "host-gw"},
+    "bgp": {"host-gw": "host-gw", "routes": "host-gw", "vxlan": "host-gw"},
 }
 MOVABLE = tuple(_NEXT)
 
@@ -33,12 +37,13 @@ MOVABLE = tuple(_NEXT)
 @dataclass(frozen=True)
 class AgentStage:
     """``name``: what the agents' pods of the stage are known by. ``files``: what nodes are configured with from now on, None:
-    as before. ``text``: in a few words for people."""
+    as before. ``bgp``: what they do with BGP, None: what their mode says. ``text``: in a few words for people."""
 
     name: str
     conf: NetworkConf
     text: str
     files: LiveFiles | None = None
+    bgp: BgpConf | None = None
 
 
 def way(begin: str, target: str) -> tuple[str, ...]:
@@ -70,6 +75,16 @@ def stages(begin: ClusterSpec, target: ClusterSpec) -> Sequence[AgentStage]:
         return (
             AgentStage("host-gw-1", both, "nodes begin to send directly"),
             AgentStage("host-gw-2", replace(want, also="vxlan"), "nodes give up their tunnels", live_files(target.network)),
+        )
+    if pair == ("host-gw", "bgp"):
+        beside = replace(have, also="bgp", beside=True)
+        return (AgentStage("bgp-1", beside, "nodes speak BGP beside their own routes", bgp=bgp_conf_of(target)),)
+    if pair == ("bgp", "host-gw"):
+        speaks = bgp_conf_of(begin)
+        beside = replace(want, also="bgp", announced="bgp", beside=True)
+        return (
+            AgentStage("host-gw-1", beside, "nodes get routes of their own beside those of BGP", bgp=speaks),
+            AgentStage("host-gw-2", replace(want, also="bgp"), "nodes begin to send by their own routes", bgp=speaks),
         )
     return ()
 

@@ -39,7 +39,12 @@ class TunnelledPods:
     def conf(self) -> NetworkConf | None:
         given = self.network.vxlan
         return NetworkConf(
-            str(self.network.pod_cidr), "vxlan", vni=given.vni, port=given.port, direct_routing=given.direct_routing
+            str(self.network.pod_cidr),
+            "vxlan",
+            vni=given.vni,
+            port=given.port,
+            direct_routing=given.direct_routing,
+            on_demand=given.resolve == "onDemand",
         )
 
     def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
