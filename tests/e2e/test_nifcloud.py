@@ -29,7 +29,7 @@ from tests.nifcloud_sdk import client
 pytestmark = pytest.mark.long
 
 CLOUD = LocalCloudConfig(
-    name="nifcloud", management_cidr="10.250.0.0/24", external_cidr="10.249.0.0/24", zones=("az1", "az2", "az3")
+    name="nif", management_cidr="10.250.0.0/24", external_cidr="10.249.0.0/24", zones=("az1", "az2", "az3")
 )
 ZONES = ("east-11", "east-12", "east-13")
 #: Of the cluster's own network, which is one over three zones by a private bridge.

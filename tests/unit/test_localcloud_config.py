@@ -18,6 +18,7 @@ from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
         ({"name": ""}, "cloud name ''"),
         ({"name": "a" * 25}, "24 at most"),
         ({"name": "a/b"}, "cloud name"),
+        ({"name": "nifcloud"}, "NIFCLOUD itself"),
         ({"management_cidr": "10.0.0.0/33"}, "management range"),
         ({"management_cidr": "ten"}, "management range 'ten'"),
         ({"management_cidr": "10.255.0.1/24"}, "has host bits set"),

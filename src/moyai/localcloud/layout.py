@@ -36,6 +36,8 @@ PORTS: Mapping[str, int] = {
 #: The host of NIFCLOUD's API in the region that the local cloud is. Clients that know no endpoint reach the local cloud by it.
 NIFCLOUD_HOST = "jp-east-1.computing.api.nifcloud.com"
 
+#: The name of an adapter: commands would take the cloud for NIFCLOUD itself.
+_TAKEN_NAME = "nifcloud"
 #: Services that machines and pods may reach. Each of them changes nothing without a token, or nothing at all. Machines that
 #: ask for the registry's port get the read-only registry.
 REACHABLE_BY_MACHINES = (
@@ -110,6 +112,8 @@ class LocalCloudConfig:
     def __post_init__(self) -> None:
         if not is_dns_label(self.name, max_length=24):
             raise UsageError(f"cloud name {self.name!r}", hint="lower-case letters, digits and '-', 24 at most, a letter first")
+        if self.name == _TAKEN_NAME:
+            raise UsageError(f"cloud name {self.name!r}: commands take it for NIFCLOUD itself", hint="choose another name")
         management = _network("management range", self.management_cidr)
         external = _network("external range", self.external_cidr)
         if management.overlaps(external):
