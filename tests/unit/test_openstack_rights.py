@@ -53,6 +53,16 @@ def test_a_port_is_asked_for_on_a_subnet_that_does_not_exist(played: OpenStackSe
     assert len(sent["fixed_ips"][0]["subnet_id"]) == 36
 
 
+def test_for_a_network_of_the_users_own_that_is_yet_to_be_made_only_the_addresses_are_asked_about(
+    played: OpenStackServer,
+) -> None:
+    """Each rule about a port's fields looks up the network's owner: an earlier one would end the request."""
+    played.on("POST", f"{NET}/ports", Answer(404, {"NeutronError": {"type": "NetworkNotFound", "message": "no"}}))
+    assert played.cloud().networks.sources_allowed()
+    sent = played.made("POST", f"{NET}/ports")[0].json["port"]
+    assert set(sent) == {"name", "network_id", "allowed_address_pairs"}
+
+
 def test_an_extension_that_a_policy_keeps_from_the_user_is_no_feature(played: OpenStackServer) -> None:
     played.on("POST", f"{NET}/ports", Answer(403, {"NeutronError": {"type": "PolicyNotAuthorized", "message": "no"}}))
     assert Feature.SOURCE_ADDRESSES not in played.cloud().survey.features()

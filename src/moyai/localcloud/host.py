@@ -25,6 +25,7 @@ from moyai.localcloud.services.network import MANAGEMENT_BRIDGE
 FENCE_METRIC = 4278198272
 #: State of a connection in /proc/net/tcp.
 _ESTABLISHED = "01"
+_HINT = "choose another one with --management-cidr or --external-cidr, or in the profile's file"
 
 
 def _json(argv: list[str]) -> list[dict[str, Any]]:
@@ -63,12 +64,12 @@ def check_ranges(config: LocalCloudConfig) -> None:
             if device != config.link and interface.network.overlaps(network):
                 raise UsageError(
                     f"the {what} range {network} overlaps {interface.network} of the host's {device}",
-                    hint="choose another one with --management-cidr or --external-cidr",
+                    hint=_HINT,
                 )
         if what_for := _in_use(network, config):
             raise UsageError(
                 f"the {what} range {network} holds what this host uses: {what_for}",
-                hint="choose another one with --management-cidr or --external-cidr",
+                hint=_HINT,
             )
         for route in routes():
             if route.get("dst", "default") == "default" or route.get("dev") == config.link or _is_fence(route, config):
@@ -76,7 +77,7 @@ def check_ranges(config: LocalCloudConfig) -> None:
             if ipaddress.IPv4Network(route["dst"], strict=False).overlaps(network):
                 raise UsageError(
                     f"the {what} range {network} overlaps the host's route to {route['dst']} by {route.get('dev', '?')}",
-                    hint="choose another one with --management-cidr or --external-cidr",
+                    hint=_HINT,
                 )
 
 

@@ -115,16 +115,17 @@ class NeutronNetworks(NeutronBase):
         self._delete(Kind.PORT, port_id)
 
     def sources_allowed(self, network_id: str = "") -> bool:
-        """Asks for a port that Neutron cannot make, as its subnet does not exist: policies come first."""
+        """Asks for a port that Neutron cannot make: policies come first."""
         if not self._has("allowed-address-pairs"):
             return False
-        # a network that does not exist passes the rule that a network's owner may have such ports
-        body = {
+        body: dict[str, Any] = {
             "name": "moyai-asks-whether",
             "network_id": network_id or str(uuid4()),
-            "fixed_ips": [{"subnet_id": str(uuid4())}],
             "allowed_address_pairs": _pairs([SourceAddress("192.0.2.1")]),
         }
+        if network_id:
+            body["fixed_ips"] = [{"subnet_id": str(uuid4())}]
+        # else the network does not exist: who owns it is asked by the rule about these addresses, and by no earlier one
         return self._may("/ports", {"port": body}, operation="ask for a port that sends from other addresses")
 
 
