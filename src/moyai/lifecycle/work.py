@@ -25,6 +25,7 @@ from moyai.lifecycle.cluster_copy import ClusterCopy, read_copy, write_copy
 from moyai.lifecycle.cluster_lease import TIMEOUT, ClusterBusy, ClusterLease, WorkHolder, this_worker
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.copy_choice import CopyFacts, CopyState, Goes, choose, keep_state, load_state, united
+from moyai.lifecycle.kubeconfig import write_own
 from moyai.lifecycle.record import Record
 
 #: Seconds in which an API that did not answer is not asked again.
@@ -190,6 +191,9 @@ class ClusterWork:
         goes = choose(here, found.facts, agreed=self._state, restores=bool(record.restores))
         if take and goes in (Goes.CLUSTER, Goes.BOTH):
             record_files.replace(self._folder, found.files if goes is Goes.CLUSTER else united(files, found.files))
+            if any(files.get(one) != found.files.get(one) for one in ("pki/ca.crt", "pki/ca.key")):
+                # the one that is there is trusted no more once a rotation has come to its end
+                write_own(self._folder, self._name, clock=self._clock)
             self._state = replace(self._state, serial=found.facts.serial, identity=found.facts.identity)
             keep_state(self._folder, self._state)
             more = ", with the objects that only this machine has begun" if goes is Goes.BOTH else ""
