@@ -173,7 +173,13 @@ class ClusterApi(QuickKubernetes):
         return made
 
     def replace(
-        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str = "",
+        timeout: float | None = None,
     ) -> Json:
         self._check()
         return super().replace(resource, body, namespace=namespace)

@@ -173,7 +173,13 @@ class QuickKubernetes:
             return self.store.add(resource.plural, dict(body), namespace=namespace)
 
     def replace(
-        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str = "",
+        timeout: float | None = None,
     ) -> Json:
         with self.store.call(f"replace {resource.plural}"):
             found = self.store.existing(resource.plural, body["metadata"]["name"], namespace=namespace)

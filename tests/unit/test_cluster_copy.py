@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from moyai.bootstrap import pki
 from moyai.cloud.model import Server
 from moyai.core.errors import Terminal
 from moyai.core.ids import CLUSTER_RECORD
 from moyai.core.paths import Paths
 from moyai.core.progress import Event, Reporter
+from moyai.core.yamlread import read_one
 from moyai.kube.resources import KUBE_SYSTEM, LEASES, SECRETS
 from moyai.lifecycle import record_files
 from moyai.lifecycle import up as building
@@ -156,7 +159,7 @@ def test_while_the_api_is_silent_the_record_goes_on_and_the_copy_catches_up(worl
         world.kube().mute = True
         record.keep_secret("a", "4")
     assert told == [
-        "the record's copy in the cluster is behind this machine's: the API at https://192.0.2.1:6443 does not answer"
+        "the record's copy in the cluster may be behind this machine's: the API at https://192.0.2.1:6443 does not answer"
     ]
     world.kube().mute = False
     world.up()
@@ -253,3 +256,36 @@ def test_somebody_elses_label_is_no_change(world: World) -> None:
         record.publish()
     assert _copy(world).files == _here(world)
     assert replace(_copy(world).facts, identity="").serial == record_files.serial(_here(world))
+
+
+def test_a_look_keeps_no_command_from_its_work(world: World) -> None:
+    world.up()
+    store, began = world.kube().store, list[bool]()
+
+    def call(name: str, after: bool) -> None:
+        if name == "get secrets" and not after and not began:
+            began.append(True)
+            with working(world.paths, "quickstart", command="test", clock=world.clock):
+                began.append(True)
+
+    store.on_call = call
+    take_newer(world.paths, "quickstart", tell=lambda _: None, clock=world.clock)
+    assert began == [True, True]
+
+
+def test_a_colleagues_new_authority_gives_this_machine_a_new_kubeconfig(world: World, tmp_path: Path) -> None:
+    world.up()
+    other = _colleague(world, tmp_path)
+    with working(other, "quickstart", command="test", clock=world.clock) as work:
+        record = Record.open(other, "quickstart", mirror=work)
+        assert record is not None
+        for name in ("ca.crt", "ca.key"):
+            (record.folder / "pki" / name).unlink()
+        pki.ensure(record.folder / "pki", world.clock)
+        record.publish()
+    old = (world.paths.clusters / "quickstart" / "kubeconfig").read_text()
+    take_newer(world.paths, "quickstart", tell=lambda _: None, clock=world.clock)
+    new = read_one((world.paths.clusters / "quickstart" / "kubeconfig").read_text())
+    authority = base64.b64decode(new["clusters"][0]["cluster"]["certificate-authority-data"])
+    assert authority == (record.folder / "pki" / "ca.crt").read_bytes()
+    assert read_one(old) != new

@@ -11,7 +11,8 @@ import base64
 import hashlib
 import hmac
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -86,23 +87,42 @@ def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
     """
     private = ec.generate_private_key(ec.SECP256R1())
     certificate = _client_certificate(pki, private, user="moyai-admin", group="system:masters", now=clock.now())
-    user = f"{name}-admin"
-    cluster = {"server": server, "tls-server-name": API_NAME, "certificate-authority-data": _b64(pki.ca)}
+    login = ClientLogin(f"{name}-admin", certificate, pem(private))
+    return kubeconfig_of(pki.ca, login, name=name, server=server, context=name)
+
+
+@dataclass(frozen=True)
+class ClientLogin:
+    """A user of a kubeconfig, with his certificate and its key, PEM."""
+
+    user: str
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
+def kubeconfig_of(ca: bytes, login: ClientLogin, *, name: str, server: str, context: str) -> str:
+    """A kubeconfig of one cluster and one user. ``name``: the cluster's."""
+    cluster = {"server": server, "tls-server-name": API_NAME, "certificate-authority-data": _b64(ca)}
+    user = {"client-certificate-data": _b64(login.certificate), "client-key-data": _b64(login.key)}
     return yamltext.dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
-            "current-context": name,
+            "current-context": context,
             "clusters": [{"name": name, "cluster": cluster}],
-            "users": [
-                {
-                    "name": user,
-                    "user": {"client-certificate-data": _b64(certificate), "client-key-data": _b64(pem(private))},
-                }
-            ],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
+            "users": [{"name": login.user, "user": user}],
+            "contexts": [{"name": context, "context": {"cluster": name, "user": login.user}}],
         },
     )
+
+
+def certificate_request(user: str, groups: Sequence[str]) -> tuple[bytes, bytes]:
+    """(a new private key, the request for a client certificate with it), PEM."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    named = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    subject = x509.Name([*named, x509.NameAttribute(NameOID.COMMON_NAME, user)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(private, hashes.SHA256())
+    return pem(private), request.public_bytes(serialization.Encoding.PEM)
 
 
 def kubelet_certificate(pki: Pki, node: str, *, now: datetime) -> str:

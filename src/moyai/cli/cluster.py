@@ -110,12 +110,36 @@ def status(cluster: str | None, output: str) -> None:
 @click.option("--write", is_flag=True, help="Merge it into your kubeconfig instead of printing it.")
 @click.option("--file", type=PATH, help="Which kubeconfig to merge into.  [default: $KUBECONFIG or ~/.kube/config]")
 @click.option("--overwrite-existing", is_flag=True, help="Replace entries of the same name that lead to another cluster.")
-def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite_existing: bool) -> None:
-    """Print a cluster's kubeconfig, or merge it into yours."""
+@click.option("--user", help="Make one for this person, with a certificate that ends soon, instead of the administrator's.")
+@click.option("--group", "groups", multiple=True, help="With --user: a group of this person; several are possible.")
+@click.option("--for", "life", metavar="TIME", help="With --user: how long it counts, for example 30m or 8h.  [default: 8h]")
+def kubeconfig(
+    cluster: str | None,
+    write: bool,
+    *,
+    file: Path | None,
+    overwrite_existing: bool,
+    user: str | None,
+    groups: tuple[str, ...],
+    life: str | None,
+) -> None:
+    """Print a cluster's kubeconfig, or merge it into yours.
+
+    With --user, it is one for another person: it gives the rights that roles of the cluster give this name and these groups.
+    """
     from moyai.lifecycle import kubeconfig
     from moyai.lifecycle.clusters import require_kubeconfig
 
-    text = kubeconfig.own_text(require_kubeconfig(recorded(cluster)))
+    if user is None and (groups or life is not None):
+        raise UsageError("--group and --for go with --user")
+    record = recorded(cluster)
+    if user is not None:
+        from moyai.core.clock import SystemClock
+        from moyai.lifecycle.personal import parse_life, personal_kubeconfig
+
+        text = personal_kubeconfig(record, user, groups=groups, life=parse_life(life or "8h"), clock=SystemClock())
+    else:
+        text = kubeconfig.own_text(require_kubeconfig(record))
     if not write and file is None:
         say(text, end="")
         return

@@ -126,11 +126,18 @@ class KubeApi:
         return self._object("POST", resource.path(namespace), body=body, timeout=timeout)
 
     def replace(
-        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str = "",
+        timeout: float | None = None,
     ) -> Json:
         """Put the whole object in the place of the one of its name. Conflict where that is not of the ``resourceVersion`` that
         ``body`` names."""
-        return self._object("PUT", resource.path(namespace, body["metadata"]["name"]), body=body, timeout=timeout)
+        path = resource.path(namespace, body["metadata"]["name"], subresource=subresource)
+        return self._object("PUT", path, body=body, timeout=timeout)
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         """A strategic merge patch."""

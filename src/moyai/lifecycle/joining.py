@@ -14,20 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moyai.bootstrap import pki
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock
 from moyai.core.errors import UsageError
-from moyai.core.files import rename_durably, write_private
+from moyai.core.files import rename_durably
 from moyai.core.paths import Paths
 from moyai.lifecycle import record_files
 from moyai.lifecycle import record_format as form
 from moyai.lifecycle.copy_choice import CopyState, keep_state, load_state
+from moyai.lifecycle.kubeconfig import write_own
 from moyai.lifecycle.observe import find_clusters
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.record_files import RECORD
 from moyai.lifecycle.work import locked
-from moyai.plan.rules import API_PORT
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 #: Where a record lies until it is whole.
@@ -85,8 +84,8 @@ def join(name: str, source: JoinSource, *, connect: Callable[[str], Cloud], path
         elif not same:
             record_files.replace(folder, source.files)
             _agree(folder, source.files)
-        if not (folder / "kubeconfig").exists():
-            _write_kubeconfig(folder, name, clock=clock)
+        if there is not None and not (same and (folder / "kubeconfig").exists()):
+            write_own(folder, name, clock=clock)
     return Joined(name, uid, cloud, folder, serial=serial, changed=not same)
 
 
@@ -113,7 +112,7 @@ def _place(files: Mapping[str, bytes], paths: Paths, *, name: str, clock: Clock)
     try:
         record_files.replace(aside, files)
         _agree(aside, files)
-        _write_kubeconfig(aside, name, clock=clock)
+        write_own(aside, name, clock=clock)
         rename_durably(aside, paths.clusters / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -123,12 +122,3 @@ def _agree(folder: Path, files: Mapping[str, bytes]) -> None:
     """From now on, what the cluster has is compared with these files."""
     seat = load_state(folder).seat
     keep_state(folder, CopyState(seat, record_files.serial(files), record_files.identity(files)))
-
-
-def _write_kubeconfig(folder: Path, name: str, *, clock: Clock) -> None:
-    """Where the cluster has an address."""
-    address = str(json.loads((folder / RECORD).read_bytes()).get("apiAddress", ""))
-    if address:
-        authorities = pki.ensure(folder / "pki", clock)
-        server = f"https://{address}:{API_PORT}"
-        write_private(folder / "kubeconfig", pki.admin_kubeconfig(authorities, name=name, server=server, clock=clock))

@@ -6,15 +6,21 @@ is written whole or not at all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from moyai.bootstrap import pki
 from moyai.core import yamltext
+from moyai.core.clock import Clock
 from moyai.core.errors import Terminal, UsageError
+from moyai.core.files import write_private
 from moyai.core.reading import read_text
 from moyai.core.user_files import editing
 from moyai.core.yamlread import YamlError, read_one
+from moyai.lifecycle.record_files import RECORD
+from moyai.plan.rules import API_PORT
 
 _SECTIONS = ("clusters", "users", "contexts")
 _LIMIT = 1 << 20
@@ -31,6 +37,16 @@ def own_text(file: Path) -> str:
     if found is None:
         raise Terminal(f"{file} is empty", hint=_AGAIN)
     return text
+
+
+def write_own(folder: Path, name: str, *, clock: Clock) -> None:
+    """A new kubeconfig for the administrator, from the authorities in the record's folder; none for a cluster without an
+    address."""
+    address = str(json.loads((folder / RECORD).read_bytes()).get("apiAddress", ""))
+    if address:
+        authorities = pki.ensure(folder / "pki", clock)
+        server = f"https://{address}:{API_PORT}"
+        write_private(folder / "kubeconfig", pki.admin_kubeconfig(authorities, name=name, server=server, clock=clock))
 
 
 def merge_kubeconfig(text: str, file: Path, *, overwrite: bool = False) -> str:

@@ -25,10 +25,11 @@ from moyai.lifecycle.cluster_copy import ClusterCopy, read_copy, write_copy
 from moyai.lifecycle.cluster_lease import TIMEOUT, ClusterBusy, ClusterLease, WorkHolder, this_worker
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.copy_choice import CopyFacts, CopyState, Goes, choose, keep_state, load_state, united
+from moyai.lifecycle.kubeconfig import write_own
 from moyai.lifecycle.record import Record
 
-#: Seconds in which an API that did not answer is not asked again.
-QUIET = 10.0
+#: Seconds in which an API is not asked again that did not answer, or that lacked something.
+QUIET, SOON = 10.0, 1.0
 
 
 class Overtaken(ClusterBusy):
@@ -72,9 +73,13 @@ def take_newer(paths: Paths, name: str, *, tell: Tell, clock: Clock | None = Non
     or a command on this machine works on the cluster, and nothing in the cluster is changed."""
     if not (paths.clusters / name / record_files.RECORD).exists():
         return
-    with suppress(MoyaiError), locked(paths, name):
-        worker = this_worker("", paths.make_state("clusters"))
-        ClusterWork(paths, name, worker=worker, clock=clock or SystemClock(), tell=tell).look()
+    worker = this_worker("", paths.make_state("clusters"))
+    work = ClusterWork(paths, name, worker=worker, clock=clock or SystemClock(), tell=tell)
+    with suppress(MoyaiError):
+        # first without the lock: another command must not be refused because somebody looks
+        if work.look(take=False) in (Goes.CLUSTER, Goes.BOTH):
+            with locked(paths, name):
+                work.look(take=True)
 
 
 class ClusterWork:
@@ -101,13 +106,14 @@ class ClusterWork:
             with self._lock:
                 self._bear(record, first=True)
 
-    def look(self) -> None:
-        """Take the cluster's copy where it is the newer one. Raises what the API's errors are."""
+    def look(self, *, take: bool) -> Goes:
+        """Which copy goes on; ``take``: this machine's becomes it. Raises what the API's errors are."""
         record = Record.open(self._paths, self._name, clock=self._clock)
         api = open_api(record) if record is not None and record.ready else None
         if record is not None and api is not None and (found := read_copy(api, timeout=TIMEOUT)) is not None:
             self._state = load_state(self._folder)
-            self._settle(record, found)
+            return self._settle(record, found, take=take)
+        return Goes.SAME
 
     def end(self) -> None:
         """Bring the copy up, and let others work."""
@@ -123,7 +129,7 @@ class ClusterWork:
                     self._quiet_until = 0.0
                     self._bear(record)
             if self._behind:
-                self._tell(f"the record's copy in the cluster is behind this machine's: {self._behind}")
+                self._tell(f"the record's copy in the cluster may be behind this machine's: {self._behind}")
             if self._copy is not None and there:
                 state = replace(self._state, serial=self._copy.facts.serial, identity=self._copy.facts.identity)
                 if state != load_state(self._folder):
@@ -164,7 +170,8 @@ class ClusterWork:
             raise
         except MoyaiError as error:
             self._behind = error.message
-            self._quiet_until = self._clock.monotonic() + QUIET
+            # a cluster that has just begun to answer has no namespaces yet
+            self._quiet_until = self._clock.monotonic() + (SOON if isinstance(error, NotFound) else QUIET)
 
     def _enter(self, api: KubeApi, record: Record, *, first: bool) -> None:
         """Take the Lease, and compare. ``first``: whether nothing was read of the record yet."""
@@ -180,7 +187,7 @@ class ClusterWork:
                 raise self._overtaken(f"the record was changed ({found.said})")
         self._copy, self._begun = found, True
 
-    def _settle(self, record: Record, found: ClusterCopy, *, take: bool = True) -> Goes:
+    def _settle(self, record: Record, found: ClusterCopy, *, take: bool) -> Goes:
         """Which copy goes on; ``take``: this machine's becomes it."""
         if found.uid and found.uid != record.uid:
             text = f"the API of cluster {self._name} is that of another cluster ({found.uid} instead of {record.uid})"
@@ -190,6 +197,9 @@ class ClusterWork:
         goes = choose(here, found.facts, agreed=self._state, restores=bool(record.restores))
         if take and goes in (Goes.CLUSTER, Goes.BOTH):
             record_files.replace(self._folder, found.files if goes is Goes.CLUSTER else united(files, found.files))
+            if any(files.get(one) != found.files.get(one) for one in ("pki/ca.crt", "pki/ca.key")):
+                # the one that is there is trusted no more once a rotation has come to its end
+                write_own(self._folder, self._name, clock=self._clock)
             self._state = replace(self._state, serial=found.facts.serial, identity=found.facts.identity)
             keep_state(self._folder, self._state)
             more = ", with the objects that only this machine has begun" if goes is Goes.BOTH else ""
