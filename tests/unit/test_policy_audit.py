@@ -82,7 +82,7 @@ def test_what_the_policies_of_now_permit_or_decide_is_left_out() -> None:
     assert command_audit.entries(Policies(both[:1]), index(), noted=flow)
 
 
-def tier(name: str, action: str, kind: str = "Admin", *, trial: bool = True, priority: int = 10) -> ClusterPolicy:
+def tier(name: str, action: str, *, kind: str = "Admin", trial: bool = True, priority: int = 10) -> ClusterPolicy:
     annotations = {TRIAL: "true"} if trial else {}
     rules = [{"action": action, "from": [{"namespaces": {}}]}]
     return parse_cluster_policy(
@@ -97,7 +97,7 @@ def tier(name: str, action: str, kind: str = "Admin", *, trial: bool = True, pri
     ("tiers", "namespaced", "dropping"),
     [
         ([tier("t", "Deny")], [], "t"),
-        ([tier("t", "Deny", "Baseline")], [], "t"),
+        ([tier("t", "Deny", kind="Baseline")], [], "t"),
         ([tier("t", "Accept")], [], ""),
         # what is enforced decides before, or drops it already
         ([tier("t", "Deny"), tier("first", "Accept", trial=False, priority=1)], [], ""),
@@ -105,9 +105,9 @@ def tier(name: str, action: str, kind: str = "Admin", *, trial: bool = True, pri
         ([tier("t", "Deny", priority=1), tier("last", "Deny", trial=False)], [], ""),
         # one on trial that accepts or passes is the first that is about the packet
         ([tier("a", "Accept", priority=1), tier("t", "Deny")], [], ""),
-        ([tier("p", "Pass", priority=1), tier("t", "Deny"), tier("b", "Deny", "Baseline")], [], "b"),
+        ([tier("p", "Pass", priority=1), tier("t", "Deny"), tier("b", "Deny", kind="Baseline")], [], "b"),
         # a policy of the namespace that permits: the baseline is not asked
-        ([tier("t", "Deny", "Baseline")], [policy("in", ingress=[{}], trial=False)], ""),
+        ([tier("t", "Deny", kind="Baseline")], [policy("in", ingress=[{}], trial=False)], ""),
         ([tier("t", "Deny")], [policy("in", ingress=[{}], trial=False)], "t"),
         ([tier("t", "Deny")], [policy("in", policyTypes=["Ingress"], trial=False)], ""),
     ],
