@@ -25,16 +25,18 @@ _PRIORITY = 17800
 _BUCKETS, _IDLE_SECONDS = 256, 120
 _BGP, _MAIN = 186, 254
 _ERROR, _DONE = 2, 3
-_NEWROUTE, _DELROUTE, _NEWNEXTHOP, _DELNEXTHOP, _GETNEXTHOP = 24, 25, 104, 105, 106
+_NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEXTHOP, _DELNEXTHOP, _GETNEXTHOP = 24, 25, 26, 104, 105, 106
 _REQUEST, _ACK, _REPLACE, _CREATE, _DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
 _ID, _GROUP, _GROUP_TYPE, _OIF, _GATEWAY, _RES_GROUP = 1, 2, 3, 5, 6, 12
 _RES_BUCKETS, _RES_IDLE, _RES_UNBALANCED, _NESTED = 1, 2, 3, 0x8000
 _RESILIENT = 1
-_RTA_DST, _RTA_NH_ID = 1, 30
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_NH_ID = 1, 4, 5, 9, 30
 _HEADER = struct.Struct("=IHHII")
 _NHMSG = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _MEMBER = struct.Struct("=IBBH")
+#: struct rtnexthop: length, flags, hops, device.
+_RTNEXTHOP = struct.Struct("=HBBi")
 
 
 class NextHopGroups:
@@ -73,27 +75,24 @@ class NextHopGroups:
 
     def routes(self) -> dict[str, int]:
         """Prefix → number of its group."""
-        found: dict[str, int] = {}
-        for row in self._rows(table=TABLE, proto=PROTOCOL):
-            found[f"{row.get_attr('RTA_DST')}/{row['dst_len']}"] = int(row.get_attr("RTA_NH_ID") or 0)
-        return found
+        found = self._routes(table=TABLE, protocol=PROTOCOL)
+        return {prefix: struct.unpack("=I", said.get(_RTA_NH_ID, bytes(4)))[0] for prefix, said in found}
 
     def ways(self) -> dict[str, frozenset[tuple[str, int]]]:
         """Prefix → (gateway, index of the device) of each way that a BGP daemon has put into the main table."""
-        found: dict[str, frozenset[tuple[str, int]]] = {}
-        for row in self._rows(table=_MAIN, proto=_BGP):
-            hops: list[Any] = row.get_attr("RTA_MULTIPATH") or [row]
-            ways = [(one.get_attr("RTA_GATEWAY"), one.get_attr("RTA_OIF") or one.get("oif", 0)) for one in hops]
-            found[f"{row.get_attr('RTA_DST')}/{row['dst_len']}"] = frozenset((str(a), int(b)) for a, b in ways if a and b)
-        return found
+        return {prefix: frozenset(_ways(said)) for prefix, said in self._routes(table=_MAIN, protocol=_BGP)}
 
     # --- what there is to be --------------------------------------------------------------------------------------------
 
     def put_rule(self) -> None:
         """The table is asked before the main one."""
-        from pyroute2 import NetlinkError  # pyright: ignore[reportMissingTypeStubs]
+        from pyroute2 import (  # pyright: ignore[reportMissingTypeStubs]
+            IPRoute,
+            NetlinkError,
+            NetNS,  # pyright: ignore[reportUnknownVariableType]
+        )
 
-        with self._pyroute() as kernel:
+        with cast("Any", NetNS(self._namespace) if self._namespace else IPRoute()) as kernel:
             try:
                 kernel.rule("add", priority=_PRIORITY, table=TABLE)
             except NetlinkError as error:
@@ -131,15 +130,14 @@ class NextHopGroups:
 
     # --- the kernel -----------------------------------------------------------------------------------------------------
 
-    def _pyroute(self) -> Any:
-        from pyroute2 import IPRoute, NetNS  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-
-        return cast("Any", NetNS(self._namespace) if self._namespace else IPRoute())
-
-    def _rows(self, *, table: int, proto: int) -> list[Any]:
-        with self._pyroute() as kernel:
-            rows = list(kernel.get_routes(family=socket.AF_INET, table=table, proto=proto))
-        return [one for one in rows if one["proto"] == proto and one.get_attr("RTA_DST")]
+    def _routes(self, *, table: int, protocol: int) -> Iterator[tuple[str, Mapping[int, bytes]]]:
+        self._send(_GETROUTE, _RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0), flags=_REQUEST | _DUMP)
+        for kind, body in self._answers():
+            if kind == _NEWROUTE:
+                _, bits, _, _, where, who, *_ = _RTMSG.unpack_from(body)
+                said = dict(_attributes(body, _RTMSG.size))
+                if (where, who) == (table, protocol) and _RTA_DST in said:
+                    yield f"{socket.inet_ntoa(said[_RTA_DST])}/{bits}", said
 
     def _objects(self) -> Iterator[tuple[int, Mapping[int, bytes]]]:
         self._send(_GETNEXTHOP, _NHMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0), flags=_REQUEST | _DUMP)
@@ -175,6 +173,19 @@ class NextHopGroups:
                     yield kind, body
                 if kind in (_DONE, _ERROR):
                     return
+
+
+def _ways(said: Mapping[int, bytes]) -> Iterator[tuple[str, int]]:
+    """Of a route with one next hop or several."""
+    if _RTA_GATEWAY in said and _RTA_OIF in said:
+        yield socket.inet_ntoa(said[_RTA_GATEWAY]), struct.unpack("=I", said[_RTA_OIF])[0]
+    several, at = said.get(_RTA_MULTIPATH, b""), 0
+    while at + _RTNEXTHOP.size <= len(several):
+        length, _, _, link = _RTNEXTHOP.unpack_from(several, at)
+        gateway = dict(_attributes(several[at : at + length], _RTNEXTHOP.size)).get(_RTA_GATEWAY)
+        if gateway is not None:
+            yield socket.inet_ntoa(gateway), link
+        at += (length + 3) & ~3
 
 
 def _nexthop(parts: Collection[tuple[int, bytes]], *, family: int) -> bytes:
