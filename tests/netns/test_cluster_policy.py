@@ -8,6 +8,15 @@ from typing import Any
 
 import pytest
 
+from moyai.agent.policy.flows import noted_flows
+from moyai.diagnose.network.command_audit import entries
+from moyai.kube.objects.cluster_policy import parse_cluster_policy
+from moyai.kube.objects.policy import TRIAL, parse_policy
+from moyai.linux import netns
+from moyai.linux.process import run
+from moyai.plan.network_policy.evaluation import Policies
+from moyai.plan.network_policy.table_names import TABLE
+from moyai.plan.network_policy.table_names import trial as trial_set
 from tests.netns.policy_world import World, ruleset, world
 from tests.network_policies import Dice
 
@@ -91,6 +100,29 @@ def test_every_pair_of_pods_reaches_each_other_where_the_tiers_define_so(net: Wo
     net.tier(*CASES[case])
     for protocol in ("TCP", "UDP"):
         assert net.flows(protocol) == net.expected(protocol), f"{protocol}: {case}"
+
+
+@pytest.mark.parametrize("namespaced", [False, True], ids=["alone", "around a policy"])
+@pytest.mark.parametrize("case", [one for one in CASES if not one.startswith("names that")])
+def test_on_trial_nothing_is_dropped_and_what_would_be_is_noted(net: World, case: str, namespaced: bool) -> None:
+    around = [CLOSED] if namespaced else []
+    net.hear(*around)
+    without = net.expected("TCP")
+    net.tier(*CASES[case])
+    lost = {pair for pair, passes in net.expected("TCP").items() if without[pair] and not passes}
+    net.tier(*({**one, "metadata": {**one["metadata"], "annotations": {TRIAL: "true"}}} for one in CASES[case]))
+    for node in net.nodes:
+        run([*netns.prefix(f"pol-{node}"), "nft", "flush", "set", "inet", TABLE, trial_set(4)], timeout=20)
+    assert net.flows("TCP") == without
+    known = Policies([parse_policy(one) for one in around], [parse_cluster_policy(one) for one in net.cluster.tiers.values()])
+    noted: set[tuple[str, str, int]] = set()
+    for node, made in net.nodes.items():
+        with netns.inside(f"pol-{node}"):
+            flows = noted_flows()
+        pods = made.index._pods  # pyright: ignore[reportPrivateUsage]
+        noted |= {(one.source, one.destination, one.port) for one in entries(known, pods, noted={node: flows})}
+    # one that the other end already drops is noted, too
+    assert {pair for pair in noted if without[pair]} == lost
 
 
 def test_the_kernel_takes_whatever_changes_come_in_a_row(net: World) -> None:

@@ -15,8 +15,10 @@ from moyai.cli.policy import policy as command
 from moyai.core.errors import Terminal
 from moyai.core.progress import Reporter
 from moyai.diagnose.network import command_audit
+from moyai.kube.objects.cluster_policy import ClusterPolicy, parse_cluster_policy
 from moyai.kube.objects.policy import TRIAL, PolicyPod, parse_policy
-from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
+from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES, PODS
+from moyai.plan.network_policy.evaluation import Policies
 from moyai.plan.network_policy.pod_index import PodIndex
 from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
@@ -61,7 +63,7 @@ def test_a_flow_is_named_by_the_policies_that_would_drop_it_on_the_node_that_not
     rule = {"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}
     known = [parse_policy(policy("in", ingress=[rule])), parse_policy(policy("out", policyTypes=["Egress"]))]
     flows = [NotedFlow(FAR, WEB, "tcp", 80, 7), NotedFlow("192.0.2.1", WEB, "udp", 53, 2), NotedFlow(CLIENT, WEB, "tcp", 80, 1)]
-    found = command_audit.entries(known, index(), noted={"n1": flows, "n2": flows[:1]})
+    found = command_audit.entries(Policies(known), index(), noted={"n1": flows, "n2": flows[:1]})
     said = [(one.node, one.policies, one.direction, one.source, one.destination, one.seconds) for one in found]
     assert said == [
         ("n1", ("red/out",), "egress", "red/client", "red/web", 1),
@@ -73,11 +75,49 @@ def test_a_flow_is_named_by_the_policies_that_would_drop_it_on_the_node_that_not
 
 def test_what_the_policies_of_now_permit_or_decide_is_left_out() -> None:
     flow = {"n1": [NotedFlow(FAR, WEB, "tcp", 80, 7)]}
-    assert not command_audit.entries([parse_policy(policy("open", ingress=[{}]))], index(), noted=flow)
+    assert not command_audit.entries(Policies([parse_policy(policy("open", ingress=[{}]))]), index(), noted=flow)
     # one that is no trial decides already
     both = [parse_policy(policy("p", policyTypes=["Ingress"], trial=on)) for on in (True, False)]
-    assert not command_audit.entries(both, index(), noted=flow)
-    assert command_audit.entries(both[:1], index(), noted=flow)
+    assert not command_audit.entries(Policies(both), index(), noted=flow)
+    assert command_audit.entries(Policies(both[:1]), index(), noted=flow)
+
+
+def tier(name: str, action: str, *, kind: str = "Admin", trial: bool = True, priority: int = 10) -> ClusterPolicy:
+    annotations = {TRIAL: "true"} if trial else {}
+    rules = [{"action": action, "from": [{"namespaces": {}}]}]
+    return parse_cluster_policy(
+        {
+            "metadata": {"name": name, "annotations": annotations},
+            "spec": {"tier": kind, "priority": priority, "subject": {"namespaces": {}}, "ingress": rules},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("tiers", "namespaced", "dropping"),
+    [
+        ([tier("t", "Deny")], [], "t"),
+        ([tier("t", "Deny", kind="Baseline")], [], "t"),
+        ([tier("t", "Accept")], [], ""),
+        # what is enforced decides before, or drops it already
+        ([tier("t", "Deny"), tier("first", "Accept", trial=False, priority=1)], [], ""),
+        ([tier("t", "Deny", priority=1), tier("last", "Accept", trial=False)], [], "t"),
+        ([tier("t", "Deny", priority=1), tier("last", "Deny", trial=False)], [], ""),
+        # one on trial that accepts or passes is the first that is about the packet
+        ([tier("a", "Accept", priority=1), tier("t", "Deny")], [], ""),
+        ([tier("p", "Pass", priority=1), tier("t", "Deny"), tier("b", "Deny", kind="Baseline")], [], "b"),
+        # a policy of the namespace that permits: the baseline is not asked
+        ([tier("t", "Deny", kind="Baseline")], [policy("in", ingress=[{}], trial=False)], ""),
+        ([tier("t", "Deny")], [policy("in", ingress=[{}], trial=False)], "t"),
+        ([tier("t", "Deny")], [policy("in", policyTypes=["Ingress"], trial=False)], ""),
+    ],
+)
+def test_one_of_the_clusters_tiers_on_trial_is_named_where_it_would_change_the_decision(
+    tiers: list[ClusterPolicy], namespaced: list[Json], dropping: str
+) -> None:
+    known = Policies([parse_policy(one) for one in namespaced], tiers)
+    found = command_audit.entries(known, index(), noted={"n1": [NotedFlow(FAR, WEB, "tcp", 80, 7)]})
+    assert [one.policies for one in found] == ([(dropping,)] if dropping else [])
 
 
 class Api(QuickKubernetes):
@@ -98,6 +138,8 @@ def test_the_command_lists_flows_and_the_nodes_that_cannot_be_asked(monkeypatch:
     store = ObjectStore()
     store.put(NAMESPACES, {"metadata": {"name": "red"}})
     store.put(NETWORK_POLICIES, policy("in", policyTypes=["Ingress"]))
+    about = {"name": "closed", "annotations": {TRIAL: "true"}}
+    store.put(CLUSTER_NETWORK_POLICIES, {"metadata": about, "spec": {"tier": "Admin", "subject": {"namespaces": {}}}})
     store.put(PODS, pod("web", WEB))
     for number in (1, 2):
         label = {"app.kubernetes.io/name": "moyai-agent"}
@@ -117,11 +159,11 @@ def test_the_command_lists_flows_and_the_nodes_that_cannot_be_asked(monkeypatch:
     monkeypatch.setattr(command_audit, "require_api", require)
     monkeypatch.setattr("moyai.cli.cluster.recorded", recorded)
     found = command_audit.audit(Known, reporter=Reporter())  # type: ignore[arg-type]
-    assert found.trials == ("red/in",)
+    assert found.trials == ("closed", "red/in")
     assert [(one.source, one.destination, one.node) for one in found.entries] == [(FAR, "red/web", "n1")]
     assert list(found.unread) == ["n2"]
     done = CliRunner().invoke(command, ["audit"])
     assert done.exit_code == 1
-    assert "on trial: red/in" in done.output
+    assert "on trial: closed, red/in" in done.output
     assert "red/web 80/tcp" in done.output
     assert "! n2 could not be asked: a program in pod kube-system/agent-2 failed: No such command" in done.output

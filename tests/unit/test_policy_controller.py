@@ -13,15 +13,13 @@ import pytest
 
 from moyai.agent.app import agent
 from moyai.agent.policy import BootGate, PolicyController, removal
-from moyai.agent.policy.controller import NO_GATE, complaints
+from moyai.agent.policy.controller import NO_GATE
 from moyai.agent.policy.flows import NotedFlow
 from moyai.agent.settings import AgentOptions
 from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, parse_node
-from moyai.kube.objects.cluster_policy import parse_cluster_policy
-from moyai.kube.objects.policy import TRIAL
 from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, EVENTS, NAMESPACES, NETWORK_POLICIES, NODES, PODS
 from moyai.linux.conntrack import TrackedConnection
 from moyai.plan.node_network import NetworkConf, write_net_conf
@@ -270,10 +268,6 @@ async def test_cluster_policies_are_enforced_and_one_agent_reports_what_it_does_
     (event,) = kube.all(EVENTS)
     assert event["reason"] == "Unsupported"
     assert "egress[0].to[0].domainNames" in event["message"]
-    annotated = {"metadata": {"name": "closed", "annotations": {TRIAL: "true"}}, "spec": spec}
-    assert [*complaints(parse_cluster_policy(annotated))] == [
-        f"only NetworkPolicy objects can be on trial: the annotation {TRIAL} has no effect, and this policy is enforced"
-    ]
     # another node's agent is silent
     kube.put(NODES, {"metadata": {"name": "n0"}})
     kube.put(CLUSTER_NETWORK_POLICIES, {"metadata": {"name": "second"}, "spec": unknown})
@@ -305,6 +299,6 @@ def test_an_agent_without_policies_removes_their_table(tmp_path: Path) -> None:
         options = AgentOptions("n1", names, net_conf=path, bind="127.0.0.1:0")
         return set(agent(options, kube=Kubernetes(), metrics=Metrics()).controllers)
 
-    assert controllers("pod-network") == {"pod-network", "policy-removal"}
-    assert controllers("pod-network", "policy") == {"pod-network", "policy"}
+    assert controllers("pod-network") == {"pod-network", "policy-removal", "bgp-removal"}
+    assert controllers("pod-network", "policy") == {"pod-network", "policy", "bgp-removal"}
     assert controllers() == {"policy-removal", "pod-network-removal"}

@@ -27,7 +27,7 @@ def policy() -> None:
 def audit(cluster: str | None, output: str) -> None:
     """List what policies on trial would have dropped within the last hour.
 
-    A NetworkPolicy with the annotation policy.moyai.dev/trial: "true" is on trial: it drops nothing. Exit code 1 when it would
+    A policy with the annotation policy.moyai.dev/trial: "true" is on trial: it drops nothing. Exit code 1 when it would
     have dropped something, or when a node could not be asked.
     """
     from moyai.cli.cluster import recorded

@@ -30,7 +30,6 @@ from moyai.kube.objects import (
     parse_policy_namespace,
 )
 from moyai.kube.objects.cluster_policy import KIND, ClusterPolicy, parse_cluster_policy
-from moyai.kube.objects.policy import TRIAL
 from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
@@ -237,8 +236,6 @@ def complaints(policy: ClusterPolicy) -> Iterator[str]:
     if policy.unsupported:
         fields = ", ".join(policy.unsupported)
         yield f"moyai does not know {fields}: a rule with it accepts nobody by it, or else denies everyone"
-    if policy.trial:
-        yield f"only NetworkPolicy objects can be on trial: the annotation {TRIAL} has no effect, and this policy is enforced"
 
 
 def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisKernel) -> ControllerSetup:

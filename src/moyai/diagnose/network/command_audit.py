@@ -12,12 +12,14 @@ from moyai.agent import manifests as agent
 from moyai.agent.policy.flows import NotedFlow
 from moyai.core.errors import MoyaiError
 from moyai.core.progress import Reporter
-from moyai.kube.objects import NetworkPolicy, parse_policy, parse_policy_namespace, parse_policy_pod
+from moyai.diagnose.network.read_network import cluster_policies
+from moyai.kube.objects import parse_policy, parse_policy_namespace, parse_policy_pod
 from moyai.kube.objects.meta import part, text, text_map
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS, Json
 from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
+from moyai.plan.network_policy.evaluation import Policies
 from moyai.plan.network_policy.pod_index import PodIndex
 from moyai.plan.network_policy.trial import would_drop
 
@@ -27,8 +29,8 @@ _SECONDS = 20.0
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """``policies``: keys. ``direction``: ingress or egress, of ``pod``. ``source``, ``destination``: a pod's key or
-    an address. ``seconds``: since the last packet. ``node``: whose kernel noted it."""
+    """``policies``: keys, or the name of one of the cluster's tiers. ``direction``: ingress or egress, of ``pod``. ``source``,
+    ``destination``: a pod's key or an address. ``seconds``: since the last packet. ``node``: whose kernel noted it."""
 
     policies: tuple[str, ...]
     direction: str
@@ -59,6 +61,7 @@ def audit(record: Record, *, reporter: Reporter) -> AuditReport:
     api = require_api(record)
     with reporter.step("look at the cluster"), ThreadPoolExecutor(3, thread_name_prefix="audit") as pool:
         listed = [pool.submit(api.list, one) for one in (PODS, NAMESPACES, NETWORK_POLICIES)]
+        tiers = pool.submit(cluster_policies, api)
         found, namespaces, policies = (one.result() for one in listed)
     index = PodIndex()
     for one in map(parse_policy_namespace, namespaces):
@@ -67,20 +70,18 @@ def audit(record: Record, *, reporter: Reporter) -> AuditReport:
         index.change(pod.key, pod)
     with reporter.step("read what the nodes have noted"):
         noted, unread = _noted(api, found)
-    known = [parse_policy(one) for one in policies]
+    known = Policies([parse_policy(one) for one in policies], tiers.result())
+    trials = [one.key for one in known.namespaced if one.trial] + [one.name for one in known.cluster if one.trial]
     return AuditReport(
         record.name,
-        trials=tuple(sorted(one.key for one in known if one.trial)),
+        trials=tuple(sorted(trials)),
         entries=entries(known, index, noted=noted),
         unread=unread,
     )
 
 
-def entries(
-    policies: Iterable[NetworkPolicy], pods: PodIndex, *, noted: Mapping[str, Iterable[NotedFlow]]
-) -> tuple[AuditEntry, ...]:
+def entries(known: Policies, pods: PodIndex, *, noted: Mapping[str, Iterable[NotedFlow]]) -> tuple[AuditEntry, ...]:
     """``noted``: by node. What the policies of now would no longer drop is left out. The latest first."""
-    known = list(policies)
 
     def named(address: str) -> str:
         pod = pods.owner(address)

@@ -83,7 +83,7 @@ def read_view(record: Record, api: KubeApi, *, cloud: Cloud) -> View:
     with ThreadPoolExecutor(_CALLS, thread_name_prefix="network") as pool:
         in_cloud = pool.submit(cloud_facts, record, cloud)
         listed = [pool.submit(api.list, one) for one in (NODES, PODS, SERVICES, NAMESPACES, NETWORK_POLICIES)]
-        listed_tiers = pool.submit(_cluster_policies, api)
+        listed_tiers = pool.submit(cluster_policies, api)
         nodes, pods, services, namespaces, policies = (one.result() for one in listed)
         return View(
             network=record.cluster.spec.network,
@@ -97,7 +97,7 @@ def read_view(record: Record, api: KubeApi, *, cloud: Cloud) -> View:
         )
 
 
-def _cluster_policies(api: KubeApi) -> tuple[ClusterPolicy, ...]:
+def cluster_policies(api: KubeApi) -> tuple[ClusterPolicy, ...]:
     """None of them where the cluster has no such kind of objects."""
     try:
         return tuple(map(parse_cluster_policy, api.list(CLUSTER_NETWORK_POLICIES)))

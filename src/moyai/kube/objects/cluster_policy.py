@@ -56,8 +56,8 @@ class TierRule:
 @dataclass(frozen=True)
 class ClusterPolicy:
     """``ingress``, ``egress`` empty: the policy says nothing about that direction. ``unsupported``: what this version does not
-    enforce, by its path. ``trial``: somebody meant it to be on trial; it is enforced all the same.
-    ``log``: what it denies is logged."""
+    enforce, by its path. ``trial``: it is evaluated, and nothing is dropped by it. ``log``: what it
+    denies is logged."""
 
     about: Reference
     tier: Tier

@@ -7,7 +7,7 @@ end of the pod's chain. A rule of a tier accepts, drops or returns, and the firs
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from moyai.kube.objects.cluster_policy import Action, ClusterPolicy
@@ -48,7 +48,23 @@ def compiled_tier(policies: Iterable[ClusterPolicy], *, incoming: bool) -> Compi
             verdicts[one.action],
             f"{policy.tier} {policy.name} {one.name}",
             counter_name(policy.name, incoming=incoming, verdict=words[one.action]),
-            log=policy.log and one.action is Action.DENY,
+            note="denied" if policy.log and one.action is Action.DENY else "",
+        )
+        for policy in policies
+        for one in policy.direction(incoming)
+    )
+    return _compiled(rules, incoming)
+
+
+def compiled_tier_trial(policies: Iterable[ClusterPolicy], *, incoming: bool) -> Compiled:
+    """``policies``: all of one tier that select the same pods, in their order. The first rule that is about a packet returns
+    from the chain. Where it is a denial of a policy on trial, the flow is noted before."""
+    rules = (
+        _Said(
+            one.rule,
+            Verdict.RETURN,
+            f"{policy.tier} {policy.name} {one.name}{' on trial' if policy.trial else ''}",
+            note="trial" if policy.trial and one.action is Action.DENY else "",
         )
         for policy in policies
         for one in policy.direction(incoming)
@@ -64,22 +80,25 @@ def compiled_trial(policies: Iterable[tuple[PolicyRule, ...]], *, incoming: bool
     return replace(made, rules=(*made.rules, *ends))
 
 
-def noting(match: Match) -> Iterator[ChainRule]:
-    """Rules that note the flows of denied packets."""
+def noting(match: Match, name: Callable[[int], str] = names.denied) -> Iterator[ChainRule]:
+    """Rules that note the flows of packets. ``name``: of the set, by the family."""
     for family in [match.family] if match.family else FAMILIES:
-        yield ChainRule(replace(match, family=family), note=names.denied(family))
+        yield ChainRule(replace(match, family=family), note=name(family))
+
+
+_NOTES: Mapping[str, Callable[[int], str]] = {"denied": names.denied, "trial": names.trial}
 
 
 @dataclass(frozen=True)
 class _Said:
-    """A rule with what it does to a packet, the comment of its own counter, and its policy's counter. ``log``: whether flows
-    that it is about are noted."""
+    """A rule with what it does to a packet, the comment of its own counter, and its policy's counter. ``note``: of ``_NOTES``,
+    where the flows that it is about are noted; empty for nowhere."""
 
     rule: PolicyRule
     verdict: Verdict
     comment: str
     counter: str = ""
-    log: bool = False
+    note: str = ""
 
 
 def _compiled(rules: Iterable[_Said], incoming: bool) -> Compiled:
@@ -90,7 +109,8 @@ def _compiled(rules: Iterable[_Said], incoming: bool) -> Compiled:
         rule = said.rule
         for peer in _peers(rule.peers, incoming):
             for ports in _ports(rule.ports, incoming):
-                made += [one for match in _joined(peer, ports) if said.log for one in noting(match)]
+                if said.note:
+                    made += [one for match in _joined(peer, ports) for one in noting(match, _NOTES[said.note])]
                 made += [
                     ChainRule(match, said.verdict, counted=True, counter=said.counter, comment=names.comment(said.comment))
                     for match in _joined(peer, ports)

@@ -70,7 +70,11 @@ def evaluate(
     )
 
     def tier(wanted: Tier) -> TierVerdict | None:
-        mine = (one for one in policies.cluster if one.tier is wanted and one.subject and pods.matches(one.subject, pod))
+        mine = (
+            one
+            for one in policies.cluster
+            if one.tier is wanted and not one.trial and one.subject and pods.matches(one.subject, pod)
+        )
         return of_tier(sorted(mine, key=lambda one: one.rank), packet)
 
     admin = tier(Tier.ADMIN)

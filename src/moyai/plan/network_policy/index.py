@@ -7,60 +7,28 @@ pods that the same policies select share a chain; a pod that comes to such a cha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from moyai.kube.objects.cluster_policy import ClusterPolicy, Tier
 from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod
 from moyai.plan.network_policy import table_names as names
-from moyai.plan.network_policy.compiled import FAMILIES, Compiled, compiled, compiled_tier, compiled_trial, noting
+from moyai.plan.network_policy.compiled import (
+    FAMILIES,
+    Compiled,
+    compiled,
+    compiled_tier,
+    compiled_tier_trial,
+    compiled_trial,
+    noting,
+)
 from moyai.plan.network_policy.pod_index import PodIndex, Watchers
-from moyai.plan.network_policy.policy_counters import counter_name
+from moyai.plan.network_policy.policy_group import PolicyGroup
 from moyai.plan.network_policy.ruleset import EVERY_PACKET, ChainRule, Form, PolicyTable, SetKind, Verdict
 from moyai.plan.network_policy.shared_chains import SharedChains
 from moyai.plan.network_policy.table_names import family_of
 from moyai.plan.network_policy.verdict import FirstPacket, Selecting, denial, permitted
 
 _DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permits it")
-
-
-@dataclass(frozen=True)
-class _PolicyGroup:
-    """Pods that the same policies select for one direction. ``incoming``: what is sent to them. ``policies``: keys of those of
-    their namespaces. ``admin``, ``baseline``: names of those of the tiers, in their order. ``trial``: keys of those on trial,
-    where no other policy of the namespace decides already. ``logs``: whether one of ``policies`` wants denials logged."""
-
-    incoming: bool
-    policies: tuple[str, ...]
-    admin: tuple[str, ...] = ()
-    baseline: tuple[str, ...] = ()
-    trial: tuple[str, ...] = ()
-    logs: bool = False
-
-    @property
-    def chain(self) -> str:
-        return names.group_chain(
-            self.incoming, self.policies, admin=self.admin, baseline=self.baseline, trial=self.trial, logs=self.logs
-        )
-
-    @property
-    def denials(self) -> str:
-        """The counter of what no policy of the namespace permits."""
-        return counter_name(",".join(self.policies), incoming=self.incoming, verdict="drop")
-
-    @property
-    def decides(self) -> bool:
-        """Whether a packet may be dropped here."""
-        return bool(self.policies or self.admin or self.baseline)
-
-    def __bool__(self) -> bool:
-        return self.decides or bool(self.trial)
-
-    @property
-    def tiers(self) -> Iterator[tuple[Tier, tuple[str, ...]]]:
-        if self.admin:
-            yield Tier.ADMIN, self.admin
-        if self.baseline:
-            yield Tier.BASELINE, self.baseline
 
 
 class PolicyIndex:
@@ -76,8 +44,8 @@ class PolicyIndex:
         self._cluster_subjects: Watchers[str] = Watchers()
         self._ranges: tuple[str, ...] = ()
         #: Address of a pod of this node → the groups that it is in.
-        self._local: dict[str, tuple[_PolicyGroup, ...]] = {}
-        self._members: dict[_PolicyGroup, int] = {}
+        self._local: dict[str, tuple[PolicyGroup, ...]] = {}
+        self._members: dict[PolicyGroup, int] = {}
         self._chains = SharedChains(self.table, self._pods, is_local=self._is_local)
         for family in FAMILIES:
             self.table.add_set(names.isolated_to(family), SetKind(Form.MAP, family))
@@ -95,8 +63,8 @@ class PolicyIndex:
 
     @property
     def trials(self) -> int:
-        """How many of them are on trial."""
-        return sum(1 for one in self._policies.values() if one.trial)
+        """How many policies are on trial, with those of the cluster's tiers."""
+        return sum(1 for one in (*self._policies.values(), *self._cluster_policies.values()) if one.trial)
 
     @property
     def cluster_policies(self) -> int:
@@ -181,14 +149,16 @@ class PolicyIndex:
             if policy.subject:
                 self._cluster_subjects.add(policy.subject, name)
             for group in self._members:
-                for tier, keys in group.tiers:
+                for chain, keys in group.tier_chains:
                     if name in keys:
-                        chain = names.tier_chain(group.incoming, tier, policies=keys)
                         self._chains.rewrite(chain, lambda way=group.incoming, keys=keys: self._tier_rules(way, keys))
+                for chain, keys in group.tried_chains:
+                    if name in keys:
+                        self._chains.rewrite(chain, lambda way=group.incoming, keys=keys: self._tried_rules(way, keys))
         for address, groups in list(self._local.items()):
             pod = self._pods.owner(address)
             selected = policy and policy.subject and pod and self._pods.matches(policy.subject, pod)
-            if selected or any(name in keys for one in groups for _, keys in one.tiers):
+            if selected or any(name in keys for one in groups for _, keys in (*one.tiers, *one.tried)):
                 self._place(address, pod)
         self._guard()
 
@@ -215,7 +185,7 @@ class PolicyIndex:
         tiers = {name for group in self._members for _, keys in group.tiers for name in keys}
         return any(group.logs for group in self._members) or any(self._cluster_policies[name].log for name in tiers)
 
-    def _asked(self, source: str, destination: str, *, protocol: str, port: int) -> Iterator[tuple[_PolicyGroup, FirstPacket]]:
+    def _asked(self, source: str, destination: str, *, protocol: str, port: int) -> Iterator[tuple[PolicyGroup, FirstPacket]]:
         """The groups of this node that a first packet concerns, the sender's before the receiver's."""
         if source == destination:
             return
@@ -235,14 +205,15 @@ class PolicyIndex:
     def is_isolated(self, address: str) -> bool:
         return any(group.decides for group in self._local.get(address, ()))
 
-    def _selecting(self, group: _PolicyGroup) -> Selecting:
+    def _selecting(self, group: PolicyGroup) -> Selecting:
         admin, baseline = (tuple(self._cluster_policies[name] for name in keys) for keys in (group.admin, group.baseline))
         return Selecting(admin, tuple(self._policies[key] for key in group.policies), baseline)
 
     def _guard(self) -> None:
         """An address of this node without a known pod has no traffic, while there is a policy that may select its pod."""
+        enforced = any(not one.trial for one in (*self._policies.values(), *self._cluster_policies.values()))
         for one in self._ranges:
-            if len(self._policies) > self.trials or self._cluster_policies:
+            if enforced:
                 self.table.put(names.ranges(family_of(one)), one)
             else:
                 self.table.discard(names.ranges(family_of(one)), one)
@@ -250,7 +221,7 @@ class PolicyIndex:
     def _place(self, address: str, pod: PolicyPod | None) -> None:
         """Put an address into the groups that its pod belongs to."""
         former = self._local.pop(address, None)
-        groups: tuple[_PolicyGroup, ...] = ()
+        groups: tuple[PolicyGroup, ...] = ()
         if pod is not None and self._is_local(pod):
             groups = self._groups(pod)
             self._local[address] = groups
@@ -262,22 +233,28 @@ class PolicyIndex:
         for group in former or ():
             self._exit(group)
 
-    def _groups(self, pod: PolicyPod) -> tuple[_PolicyGroup, ...]:
+    def _groups(self, pod: PolicyPod) -> tuple[PolicyGroup, ...]:
         found = (self._policies[key] for key in self._subjects.candidates(pod))
         mine = sorted((one for one in found if self._pods.matches(one.subject, pod)), key=lambda one: one.key)
         of_cluster = (self._cluster_policies[name] for name in self._cluster_subjects.candidates(pod))
         tiers = sorted(
             (one for one in of_cluster if one.subject and self._pods.matches(one.subject, pod)), key=lambda one: one.rank
         )
-        made: list[_PolicyGroup] = []
+        made: list[PolicyGroup] = []
         for incoming in (True, False):
             said = [one for one in mine if _says(one, incoming)]
             policies = tuple(one.key for one in said if not one.trial)
-            group = _PolicyGroup(
+            admin, baseline = (
+                [one for one in tiers if one.tier is tier and one.direction(incoming)] for tier in (Tier.ADMIN, Tier.BASELINE)
+            )
+            group = PolicyGroup(
                 incoming,
                 policies,
-                admin=tuple(one.name for one in tiers if one.tier is Tier.ADMIN and one.direction(incoming)),
-                baseline=tuple(one.name for one in tiers if one.tier is Tier.BASELINE and one.direction(incoming)),
+                admin=tuple(one.name for one in admin if not one.trial),
+                baseline=tuple(one.name for one in baseline if not one.trial),
+                tried_admin=_with_trial(admin),
+                # a pod that a policy of its namespace selects is none of the baseline's
+                tried_baseline=() if policies else _with_trial(baseline),
                 # beside a policy that decides, one more could only permit more
                 trial=() if policies else tuple(one.key for one in said if one.trial),
                 logs=any(one.log for one in said if not one.trial),
@@ -286,7 +263,7 @@ class PolicyIndex:
                 made.append(group)
         return tuple(made)
 
-    def _mark(self, address: str, groups: tuple[_PolicyGroup, ...], *, here: bool) -> None:
+    def _mark(self, address: str, groups: tuple[PolicyGroup, ...], *, here: bool) -> None:
         family = family_of(address)
         chains = {group.incoming: group.chain for group in groups}
         for incoming, name in ((True, names.isolated_to(family)), (False, names.isolated_from(family))):
@@ -304,16 +281,15 @@ class PolicyIndex:
             else:
                 self.table.discard(name, element)
 
-    def _enter(self, group: _PolicyGroup) -> None:
+    def _enter(self, group: PolicyGroup) -> None:
         self._members[group] = self._members.get(group, 0) + 1
         if self._members[group] > 1:
             return
         way = group.incoming
-        jumps: dict[Tier, ChainRule] = {}
-        for tier, keys in group.tiers:
-            chain = names.tier_chain(way, tier, policies=keys)
+        for chain, keys in group.tier_chains:
             self._chains.use(chain, lambda keys=keys: self._tier_rules(way, keys))
-            jumps[tier] = ChainRule(jump=chain)
+        for chain, keys in group.tried_chains:
+            self._chains.use(chain, lambda keys=keys: self._tried_rules(way, keys))
         for key in group.policies:
             self._chains.use(names.policy_chain(way, key), lambda key=key: self._rules(way, key))
         trial: tuple[ChainRule, ...] = ()
@@ -328,11 +304,11 @@ class PolicyIndex:
             after = (*policies, *noted, replace(_DENIED, counter=group.denials))
         else:
             # a pod that a policy of its namespace selects is none of the baseline's
-            after = tuple(rule for tier, rule in jumps.items() if tier is Tier.BASELINE)
-        before = tuple(rule for tier, rule in jumps.items() if tier is Tier.ADMIN)
+            after = tuple(ChainRule(jump=chain) for chain in group.chains_of(Tier.BASELINE))
+        before = tuple(ChainRule(jump=chain) for chain in group.chains_of(Tier.ADMIN))
         self.table.set_chain(group.chain, (*before, *trial, *after))
 
-    def _exit(self, group: _PolicyGroup) -> None:
+    def _exit(self, group: PolicyGroup) -> None:
         self._members[group] -= 1
         if self._members[group]:
             return
@@ -340,8 +316,8 @@ class PolicyIndex:
         self.table.drop_chain(group.chain)
         if group.policies:
             self._chains.count_no_more(group.denials)
-        for tier, keys in group.tiers:
-            self._chains.leave(names.tier_chain(group.incoming, tier, policies=keys))
+        for chain, _ in (*group.tier_chains, *group.tried_chains):
+            self._chains.leave(chain)
         if group.trial:
             self._chains.leave(names.trial_chain(group.incoming, group.trial))
         for key in group.policies:
@@ -358,10 +334,19 @@ class PolicyIndex:
 
     def _tier_rules(self, incoming: bool, keys: tuple[str, ...]) -> Compiled:
         known = (self._cluster_policies[name] for name in keys if name in self._cluster_policies)
-        return compiled_tier(known, incoming=incoming)
+        return compiled_tier((one for one in known if not one.trial), incoming=incoming)
+
+    def _tried_rules(self, incoming: bool, keys: tuple[str, ...]) -> Compiled:
+        known = (self._cluster_policies[name] for name in keys if name in self._cluster_policies)
+        return compiled_tier_trial(known, incoming=incoming)
 
     def _is_local(self, pod: PolicyPod | None) -> bool:
         return pod is not None and pod.node == self._node
+
+
+def _with_trial(tier: list[ClusterPolicy]) -> tuple[str, ...]:
+    """Names of all of a tier, where one is on trial."""
+    return tuple(one.name for one in tier) if any(one.trial for one in tier) else ()
 
 
 def _says(policy: NetworkPolicy, incoming: bool) -> bool:

@@ -85,10 +85,11 @@ def group_chain(
     admin: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
     trial: tuple[str, ...] = (),
+    tried: tuple[tuple[str, ...], ...] = (),
     logs: bool = False,
 ) -> str:
     """The chain of the pods that exactly these policies select. ``logs``: whether what they deny is logged."""
-    more = (admin, baseline, trial, logs)
+    more = (admin, baseline, trial, logs, *tried)
     meaning = repr((policies, more)) if any(more) else repr(policies)
     return f"{'to' if incoming else 'from'}/{digest(meaning)}"
 
@@ -96,6 +97,11 @@ def group_chain(
 def tier_chain(incoming: bool, tier: str, *, policies: tuple[str, ...]) -> str:
     """The chain of a tier's policies that select the same pods, in their order."""
     return f"{'in' if incoming else 'out'}-{tier.lower()}/{digest(repr(policies))}"
+
+
+def tried_chain(incoming: bool, tier: str, *, policies: tuple[str, ...]) -> str:
+    """The chain that notes what those of a tier on trial would deny, among all that select the same pods, in their order."""
+    return f"{'in' if incoming else 'out'}-{tier.lower()}-trial/{digest(repr(policies))}"
 
 
 def trial_chain(incoming: bool, policies: tuple[str, ...]) -> str:
