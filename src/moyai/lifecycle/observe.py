@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from moyai.agent import manifests as agent
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
+from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Server, Subnet
 from moyai.cloud.service_balancers import HasServiceBalancers
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
@@ -59,6 +61,7 @@ def take(
     ask_providers: bool = False,
     ask_login: bool = False,
     ask_sources: bool = False,
+    ask_balancer: bool = False,
     answers: Answers = Answers(),
     notes: MachineNotes | None = None,
 ) -> Observed:
@@ -66,6 +69,7 @@ def take(
 
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
     the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
+    ``ask_balancer``: whether a load balancer of the cloud is to stand before the API.
     ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
     """
     known = {name: answer for name, answer in vars(answers).items() if answer is not None}
@@ -91,6 +95,8 @@ def take(
         asked = _ask(pool, everywhere, known=known)
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
+        if up and ask_balancer and Capability.LOAD_BALANCERS in offered:
+            asked |= _ask(pool, {"api_balancer": lambda: _api_balancer(cloud, name=name, tag=tag)}, known=known)
         keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
@@ -137,6 +143,7 @@ def take(
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
         entrance=got.get("entrance"),
+        api_balancer=got.get("api_balancer"),
         served=got.get("served", frozenset()),
         keypairs=tuple(got["keypairs"]),
         credentials={one.name: one.id for one in got.get("credentials", ())},
@@ -329,6 +336,15 @@ def _kube_node(node: Node) -> KubeNode:
         excluded=EXCLUDE_LABEL in node.labels,
         stopped=is_stopped(node),
     )
+
+
+def _api_balancer(cloud: Cloud, *, name: str, tag: str) -> LoadBalancer | None:
+    """The load balancer before the API of cluster ``name``; None where there is none."""
+    for one in cloud.load_balancers.load_balancers(name=keys.object_name(name, keys.API_BALANCER)):
+        if tag in one.tags and one.state is not BalancerState.DELETED:
+            with suppress(NotFound):
+                return cloud.load_balancers.get(one.id)
+    return None
 
 
 def _account(cloud: Cloud) -> AccountFacts:

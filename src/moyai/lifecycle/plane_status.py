@@ -1,4 +1,4 @@
-"""The control planes of a cluster with a virtual address: which of them holds it, and what each is to etcd.
+"""The control planes of a cluster that may have several: which of them holds the API's address, and what each is to etcd.
 
 Always holds: what cannot be asked is unknown, never guessed. The holder is read from the certificate that answers at the API's
 address: kubeadm puts the node's name into it. etcd is asked by its own etcdctl, in the pod of a control plane that is Ready.
@@ -29,11 +29,13 @@ class PlaneStatus:
     holder: bool
 
 
-def read_planes(api: KubeApi | None, names: Sequence[str], *, ready: Iterable[str]) -> tuple[PlaneStatus, ...]:
-    """``names``: of the control planes. ``ready``: of the nodes that are Ready."""
+def read_planes(
+    api: KubeApi | None, names: Sequence[str], *, ready: Iterable[str], held: bool = True
+) -> tuple[PlaneStatus, ...]:
+    """``names``: of the control planes. ``ready``: of the nodes that are Ready. ``held``: one of them has the API's address."""
     if not names:
         return ()
-    found = next(iter(set(names) & shown_names(api)), "") if api else ""
+    found = next(iter(set(names) & shown_names(api)), "") if api and held else ""
     members = _members(api, [name for name in names if name in set(ready)]) if api else None
     return tuple(
         PlaneStatus(name, UNKNOWN if members is None else members.get(name, ABSENT), name == found) for name in sorted(names)

@@ -157,8 +157,8 @@ class _KubeView:
 
 def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> ClusterStatus:
     """The state of a recorded cluster. Raises only for a record that cannot be read."""
-    cluster, now = record.cluster, (clock or SystemClock()).now()
-    api = open_api(record)
+    cluster, now, api = record.cluster, (clock or SystemClock()).now(), open_api(record)
+    plane = cluster.spec.control_plane
     with ThreadPoolExecutor(_READS, thread_name_prefix="status") as pool:
         listed = pool.submit(_servers, cloud, record.uid)
         issued = pool.submit(_credentials, cloud, record)
@@ -171,7 +171,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     nodes, machines = tuple(_nodes(record, servers, kube=kube)), tuple(_machines(cluster, beside))
     ready = [node.name for node in nodes if node.node == "Ready"]
     names = [node.name for node in nodes if node.role == "control-plane"]
-    planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
+    planes = read_planes(api if kube else None, names if plane.virtual else [], ready=ready, held=not plane.balanced)
     addons = kube.addons if kube else ()
     backed = backup_status(record, now=now)
     etcds = read_etcd(api, [name for name in names if name in ready]) if api and kube else ()

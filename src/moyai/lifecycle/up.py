@@ -210,6 +210,7 @@ def look(
             ask_providers=provider,
             ask_login=not recorded.ready,
             ask_sources=not recorded.ready,
+            ask_balancer=cluster.spec.control_plane.balanced,
             answers=answers or Answers(),
             notes=notes,
         )
@@ -314,6 +315,7 @@ def carry_out(
     )
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
+        execute.Balancing(context),
         execute.Removing(context),
         execute.Beside(context, render=render_machine),
         execute.Inside(context, authorities=authorities, manifests=manifests),
