@@ -120,7 +120,7 @@ def test_a_load_balancer_of_another_cluster_under_the_name_is_left_alone(world: 
         cidr="10.9.0.0/24",
         dns=(),
         allocation_pools=[("10.9.0.10", "10.9.0.20")],
-        gateway="",
+        gateway=False,
         tags=[],
     )
     wanted = LoadBalancer("quickstart-api", vip_subnet_id=subnet.id, tags=("moyai.cluster=other",))

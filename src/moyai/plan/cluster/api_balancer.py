@@ -1,8 +1,8 @@
 """The load balancer of the cloud before the API: what it is like, and which control planes it sends to.
 
-Pure. Always holds: no control plane is led in before it is Ready, but for the first one of a new cluster; one that leaves is led
-out before its API server ends, and after those that stay are led in. The address is that of a port of ours, so a load balancer
-that failed is replaced without a change of the address.
+Pure. Always holds: no control plane is led in before it is Ready, but for the first one of a new cluster; one that leaves is
+led out before its API server ends, and after those that stay are led in. The address is that of a port of ours, so a load
+balancer that failed is replaced without a change of the address.
 """
 
 from __future__ import annotations
