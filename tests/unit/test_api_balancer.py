@@ -10,6 +10,7 @@ import pytest
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import BalancerState, CheckType, Listener, LoadBalancer, Member, Pool
 from moyai.core.errors import Terminal, UsageError
+from moyai.lifecycle.plane_status import balancer_problems
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.ssh import ssh_command
 from moyai.plan.cluster import plan_up
@@ -162,6 +163,31 @@ def test_a_member_that_somebody_added_stays_while_others_are_led_in_and_out(worl
     assert "10.8.0.200" in world.led()
     world.up(ONE)
     assert sorted(world.led()) == ["10.8.0.10", "10.8.0.200"]
+
+
+def test_status_says_what_is_wrong_with_it(world: World) -> None:
+    world.up(THREE)
+    record = Record.open(world.paths, "quickstart")
+    assert record
+    planes = [f"quickstart-control-plane-{number}" for number in range(3)]
+
+    def said(*ready: str) -> list[str]:
+        return list(balancer_problems(world.cloud, record, ready=ready))
+
+    assert said(*planes) == []
+    _, pool = parts(world)
+    world.cloud.load_balancers.set_members(pool.id, [one for one in pool.members if one.name != planes[1]])
+    world.store.settle()
+    assert said(*planes) == [f"load balancer quickstart-api before the API does not send to {planes[1]}: `moyai up` lets it"]
+    assert said(planes[0]) == []
+    found = named(world.store.balancers, "quickstart-api")
+    world.store.balancers.put(replace(found, state=BalancerState.FAILED, status="ERROR"))
+    assert said(*planes) == ["load balancer quickstart-api before the API is ERROR: `moyai up` makes it again"]
+    world.cloud.load_balancers.delete(found.id)
+    world.store.settle()
+    assert said(*planes) == ["there is no load balancer before the API: `moyai up` makes it again"]
+    world.up(THREE)
+    assert said(*planes) == []
 
 
 def test_ssh_is_refused_in_one_line(world: World) -> None:

@@ -33,7 +33,7 @@ from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
 from moyai.plan.existing import GROUPS
 from moyai.plan.nodes import CONTROL_PLANE_POOL, cluster_of_node, pool_of_node
-from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
+from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, owns, server_owner
 
 WORKERS = 8
 
@@ -96,7 +96,7 @@ def take(
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
         if up and ask_balancer and Capability.LOAD_BALANCERS in offered:
-            asked |= _ask(pool, {"api_balancer": lambda: _api_balancer(cloud, name=name, tag=tag)}, known=known)
+            asked |= _ask(pool, {"api_balancer": lambda: api_balancer(cloud, name, uid)}, known=known)
         keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
@@ -338,10 +338,10 @@ def _kube_node(node: Node) -> KubeNode:
     )
 
 
-def _api_balancer(cloud: Cloud, *, name: str, tag: str) -> LoadBalancer | None:
-    """The load balancer before the API of cluster ``name``; None where there is none."""
+def api_balancer(cloud: Cloud, name: str, uid: str) -> LoadBalancer | None:
+    """The load balancer before the API of cluster ``name``, with all its parts; None where there is none."""
     for one in cloud.load_balancers.load_balancers(name=keys.object_name(name, keys.API_BALANCER)):
-        if tag in one.tags and one.state is not BalancerState.DELETED:
+        if owns(uid, one) and one.state is not BalancerState.DELETED:
             with suppress(NotFound):
                 return cloud.load_balancers.get(one.id)
     return None
