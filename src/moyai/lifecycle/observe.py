@@ -96,7 +96,7 @@ def take(
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
         if up and ask_balancer and Capability.LOAD_BALANCERS in offered:
-            asked |= _ask(pool, {"api_balancer": lambda: api_balancer(cloud, name, uid)}, known=known)
+            asked |= _ask(pool, {"api_balancer": lambda: api_balancer(cloud, name, uid=uid)}, known=known)
         keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
@@ -338,7 +338,7 @@ def _kube_node(node: Node) -> KubeNode:
     )
 
 
-def api_balancer(cloud: Cloud, name: str, uid: str) -> LoadBalancer | None:
+def api_balancer(cloud: Cloud, name: str, *, uid: str) -> LoadBalancer | None:
     """The load balancer before the API of cluster ``name``, with all its parts; None where there is none."""
     for one in cloud.load_balancers.load_balancers(name=keys.object_name(name, keys.API_BALANCER)):
         if owns(uid, one) and one.state is not BalancerState.DELETED:

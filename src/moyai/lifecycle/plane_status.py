@@ -67,7 +67,7 @@ def balancer_problems(cloud: Cloud, record: Record, *, ready: Iterable[str]) -> 
     if not record.cluster.spec.control_plane.balanced or not record.ready:
         return
     try:
-        found = api_balancer(cloud, record.name, record.uid)
+        found = api_balancer(cloud, record.name, uid=record.uid)
     except MoyaiError:
         return  # that the cloud does not answer is said already
     if found is None:
