@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ class FakeEtcd:
         self.serving: set[str] = set()
         self.leader = self.holder = ""
         self.broken: list[str] = []
+        #: Where a load balancer has the API's address: the addresses that it sends to.
+        self.led: Callable[[], Collection[str]] | None = None
         self.moves = 0
         #: Bytes of a member's database on disk; what a status says of alarms; members in the order of their defragmentation.
         self.sizes: dict[str, int] = {}
@@ -78,7 +80,15 @@ class FakeEtcd:
     @property
     def answers(self) -> bool:
         """Whether the API does."""
-        return bool(self.holder) and self.well(self.members.values())
+        return bool(self.shown) and self.well(self.members.values())
+
+    @property
+    def shown(self) -> str:
+        """The machine that answers at the API's address; empty where none does."""
+        if self.led is None:
+            return self.holder
+        led = self.led()
+        return min((name for name in self.serving if self.members[name].address in led), default="")
 
     def _elect(self) -> None:
         fit = sorted(name for name in self.members if name in self.running)
@@ -115,7 +125,9 @@ class FakeEtcd:
         if what == "address" and self.holder == plane:
             self.holder = min(self.serving - {plane}, default=plane)
         if what == "servers":
-            if self.holder == plane:
+            if self.led and plane in self.serving and self.members[plane].address in self.led():
+                self.broken.append(f"the API server of {plane} ended while the load balancer sent to it")
+            if self.led is None and self.holder == plane:
                 self.broken.append(f"the API server of {plane} ended with the API's address")
             self.serving.discard(plane)
             self._elect()

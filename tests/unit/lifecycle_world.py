@@ -13,7 +13,7 @@ import pytest
 
 from moyai.bootstrap import pki
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import DiskState, Image, PortUse, Power, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
@@ -59,7 +59,7 @@ def _no_fsync(handle: int) -> None:
 
 
 def _shown_names(api: ClusterApi) -> frozenset[str]:
-    return frozenset(filter(None, [api.etcd.holder]))
+    return frozenset(filter(None, [api.etcd.shown]))
 
 
 def node_cloud(*, capabilities: Collection[Capability] = tuple(Capability)) -> MemoryCloud:
@@ -106,6 +106,8 @@ class World:
                     copies=min(2, plane.replicas),
                     elected=plane.virtual,
                 )
+                if plane.balanced:
+                    self.kubes[record.uid].etcd.led = self.led
                 if token := record.secret("token"):
                     # as `kubeadm init` makes it
                     add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
@@ -124,6 +126,12 @@ class World:
         monkeypatch.setattr(building, "open_api", open_api)
         monkeypatch.setattr(teardown, "open_api", open_api)
         monkeypatch.setattr(working, "open_api", open_api)
+
+    def led(self) -> list[str]:
+        """Addresses that the load balancer before the API sends to."""
+        found = [one for one in self.store.balancers.by("name", "quickstart-api") if one.state is not BalancerState.FAILED]
+        pools = [listener.pool for one in found for listener in one.listeners if listener.pool]
+        return [member.address for pool in pools for member in pool.members]
 
     def up(self, spec: str | Cluster = "", *, replaced: str = "") -> building.UpResult:
         cluster = parse(spec) if isinstance(spec, str) else spec

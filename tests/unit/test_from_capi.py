@@ -95,7 +95,7 @@ def test_all_that_has_a_counterpart_is_in_the_spec() -> None:
     assert found.spec["spec"] == {
         "cloud": "corp",
         "access": {"apiCIDRs": ["192.0.2.0/24"]},
-        "controlPlane": {"replicas": 3, "flavor": "m1.medium", "zones": ["az1", "az2"]},
+        "controlPlane": {"replicas": 3, "flavor": "m1.medium", "endpoint": "load-balancer", "zones": ["az1", "az2"]},
         "nodePools": [{"name": "md-0", "replicas": 0, "flavor": "m1.large", "zones": ["az2"]}],
         "network": {
             "nodeCIDR": "10.6.0.0/24",
@@ -112,7 +112,6 @@ def test_all_that_has_a_counterpart_is_in_the_spec() -> None:
 
 def test_everything_else_is_named() -> None:
     assert set(from_capi(read(BETA)).left) == {
-        "OpenStackCluster shop: spec.apiServerLoadBalancer.enabled",
         "OpenStackCluster shop: spec.managedSubnets.0.allocationPools.0.start",
         "OpenStackCluster shop: spec.managedSubnets.0.allocationPools.0.end",
         "OpenStackCluster shop: spec.bastion.enabled",
@@ -192,7 +191,7 @@ def test_the_command_prints_a_spec_that_can_be_read_and_tells_what_is_left(tmp_p
     program = [sys.executable, "-c", "from moyai.cli.main import main; main()", "spec", "from-capi", str(file)]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     assert validate(next(iter(read(done.stdout))), source="spec").spec.control_plane.replicas == 3
-    assert len(done.stderr.splitlines()) == 7
+    assert len(done.stderr.splitlines()) == 6
     assert all(line.startswith("no counterpart: ") for line in done.stderr.splitlines())
 
 

@@ -171,6 +171,7 @@ SHARED = {
     "addons.py": "the add-ons of a cluster: what a plan waits for, how they are rendered",
     "addresses.py": "floating IPs: in a cloud, of load balancers",
     "app.py": "puts together the controllers or services of a process",
+    "balancing.py": "the load balancer before the API: as steps, carried out",
     "base.py": "what all modules of the folder build on",
     "beside.py": "what stands beside a cluster: in a spec, planned, as steps, carried out",
     "bgp.py": "BGP: resources of MetalLB, the mode of the pod network",

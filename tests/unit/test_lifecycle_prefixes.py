@@ -198,7 +198,9 @@ def unsafe(world: World) -> list[str]:
     return [one for kube in world.kubes.values() for one in kube.etcd.broken]
 
 
-CASES: dict[str, tuple[Callable[[World], None], Callable[[World], Plan], Callable[[World], object]]] = {
+#: What was there before, the plan, and the run.
+Case = tuple[Callable[[World], None], Callable[[World], Plan], Callable[[World], object]]
+CASES: dict[str, Case] = {
     "up": (fresh, up_plan(SMALL), lambda world: world.up(SMALL)),
     "scale up": (small, up_plan(LARGE), lambda world: world.up(LARGE)),
     "scale down": (large, up_plan(SMALL), lambda world: world.up(SMALL)),
@@ -279,13 +281,18 @@ def test_the_plan_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_next_plan_is_exactly_the_rest(name: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_everywhere(CASES[name], after=after, folder=tmp_path, monkeypatch=monkeypatch)
+
+
+def cut_everywhere(case: Case, *, after: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cuts the case's plan off before or after each of its steps, and compares the next plan with the rest."""
     monkeypatch.setattr(execute, "WORKERS", 1)
     monkeypatch.setattr(building, "new_uid", lambda: "0123456789")
     table = execute.table
-    before, plan, run = CASES[name]
+    before, plan, run = case
     number = 0
     while True:
-        world = World(tmp_path / str(number), monkeypatch)
+        world = World(folder / str(number), monkeypatch)
         before(world)
         whole = plan(world)
         assert whole
@@ -334,6 +341,7 @@ def test_every_step_has_a_call() -> None:
         execute.Restoring(context, data=None),  # type: ignore[arg-type]
         execute.Rotating(context, None, authorities=None, encrypts=False),  # type: ignore[arg-type]
         execute.Crediting(context),
+        execute.Balancing(context),
         execute.Starting(context, send=None),  # type: ignore[arg-type]
         execute.Beside(context, render=None),  # type: ignore[arg-type]
         MovingSteps(context, facts=None, staged={}, begin=None),  # type: ignore[arg-type]

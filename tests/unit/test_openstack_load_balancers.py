@@ -60,6 +60,16 @@ def test_a_tree_is_sent_in_octavias_words(played: OpenStackServer) -> None:
     assert pool["healthmonitor"]["type"] == "UDP-CONNECT"
 
 
+def test_a_health_check_by_https_is_sent_and_read_in_octavias_words(played: OpenStackServer) -> None:
+    there = {"id": "m1", "type": "HTTPS", "delay": 1, "timeout": 1, "max_retries": 1, "url_path": "/readyz"}
+    played.on("POST", f"{LB}/healthmonitors", Answer(201, {"healthmonitor": there}))
+    wanted = Monitor(CheckType.HTTPS, 1, 1, 1, url_path="/readyz", http_method="GET", expected_codes="200")
+    made = played.cloud().load_balancers.create_monitor("p1", wanted)
+    sent = played.made("POST", f"{LB}/healthmonitors")[0].json["healthmonitor"]
+    assert (sent["type"], sent["url_path"], sent["expected_codes"]) == ("HTTPS", "/readyz", "200")
+    assert made.type is CheckType.HTTPS
+
+
 def test_a_change_of_a_pool_is_sent_in_octavias_words(played: OpenStackServer) -> None:
     played.on("PUT", f"{LB}/pools/p1", {"pool": POOL})
     balancers = played.cloud().load_balancers

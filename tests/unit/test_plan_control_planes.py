@@ -185,7 +185,8 @@ def test_majorities() -> None:
 
 def test_a_cloud_that_keeps_ports_to_their_own_address_has_no_virtual_one() -> None:
     message = (
-        "spec.controlPlane.endpoint: 'auto', should be 'single' with one control plane: cloud moyai does not let ports send"
+        "spec.controlPlane.endpoint: 'auto', should be 'load-balancer', or 'single' with one control plane: "
+        "cloud moyai does not let ports send"
     )
     with pytest.raises(UsageError, match=message):
         plan_up(

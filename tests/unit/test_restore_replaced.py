@@ -22,12 +22,14 @@ def addresses_fit(world: World) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("lost", [("control-plane", "workers"), ("control-plane",)], ids=["all", "planes"])
-@pytest.mark.parametrize("replicas", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("replicas", "endpoint"), [(1, "vrrp"), (3, "vrrp"), (5, "vrrp"), (1, "load-balancer"), (3, "load-balancer")]
+)
 def test_control_planes_are_replaced_before_a_backup_and_after_its_restore(
-    replicas: int, lost: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    replicas: int, endpoint: str, lost: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ports of the lost machines are still there, under names that the next machines get."""
-    spec = f"spec: {{controlPlane: {{replicas: {replicas}, endpoint: vrrp}}, nodePools: [{{replicas: 1}}]}}"
+    spec = f"spec: {{controlPlane: {{replicas: {replicas}, endpoint: {endpoint}}}, nodePools: [{{replicas: 1}}]}}"
     world = world_at(tmp_path / "world", monkeypatch)
     world.up(spec)
     world.up(spec, replaced=FIRST)

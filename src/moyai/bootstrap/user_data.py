@@ -141,14 +141,14 @@ def control_plane(
             **_patches(kubeadm.control_plane_patches(spread=bool(facts.peers))),
             **_others(facts),
         },
-        units=("moyai-certificates.timer", *(("moyai-vip.service", "moyai-peers.service") if facts.node.virtual else ())),
+        units=("moyai-certificates.timer", *(("moyai-vip.service", "moyai-peers.service") if facts.node.in_turns else ())),
         # on every boot: cloud-init copies the metadata each time
         first=f"python3 -I /{TAKES_KEY} take || true\n",
     )
 
 
 def _make(facts: NodeFacts) -> str:
-    """What makes the machine a control plane: with a virtual address there may be others."""
+    """What makes the machine a control plane: where no machine keeps the API's address there may be others."""
     if facts.node.virtual or facts.restores:
         return "bash /usr/local/lib/moyai/make-control-plane"
     return f'say "kubeadm init"\n{_INIT}\nsay "kubeadm init done"'
@@ -177,7 +177,7 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
             INIT=_INIT,
             REHEARSES="yes" if facts.rehearses else "no",
         ),
-        **({name: _data(name.rpartition("/")[2]) for name in _VIRTUAL_UNITS} if node.virtual else {}),
+        **({name: _data(name.rpartition("/")[2]) for name in _VIRTUAL_UNITS} if node.in_turns else {}),
         **(_restoring(facts) if facts.restores else {}),
     }
 

@@ -79,6 +79,8 @@ class CheckType(StrEnum):
     UDP = "UDP"
     SCTP = "SCTP"
     HTTP = "HTTP"
+    #: HTTP over TLS, whatever certificate is shown.
+    HTTPS = "HTTPS"
     #: One that moyai never asks for.
     OTHER = "another check"
 

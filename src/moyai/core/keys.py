@@ -29,6 +29,8 @@ class Kind(StrEnum):
     #: A public address that leads to the API's port of control planes.
     ENTRANCE = "entrance"
     LOAD_BALANCER = "load balancer"
+    #: One to which a load balancer sends.
+    BALANCER_MEMBER = "load balancer's member"
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
     IMAGE = "image"

@@ -93,19 +93,14 @@ class LeavingPlanes:
 
     # ---- the API server
 
-    def _serving(self, api: KubeApi) -> set[str]:
-        """Addresses of the API servers that work, by what they say of themselves."""
-        slice_ = api.get(ENDPOINT_SLICES, "kubernetes", namespace="default")
-        return {address for one in rows(slice_, "endpoints") for address in texts(one, "addresses")}
-
     def _others_serve(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
-        serving = self._serving(api)
+        serving = serving_addresses(api)
         if step.address not in serving or serving.intersection(step.stay_addresses):
             return None
         return NotYet("no API server of a control plane that stays works")
 
     def _started(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
-        if step.address not in self._serving(api):
+        if step.address not in serving_addresses(api):
             return None
         note_stopped(api, step.node)
         pod = _pod_name(step.node)
@@ -126,7 +121,7 @@ class LeavingPlanes:
         return None if names and step.node not in names else NotYet("no other control plane has the API's address yet")
 
     def _ended(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
-        if step.address not in self._serving(api):
+        if step.address not in serving_addresses(api):
             return None
         self._run(api, step, what="servers")
         return NotYet("its API server has not ended yet")
@@ -148,6 +143,12 @@ class LeavingPlanes:
             )
 
         until(look, clock=self._clock, timeout=timeout, pause=_PAUSE, on_wait=progress.progress, late=late)
+
+
+def serving_addresses(api: KubeApi) -> set[str]:
+    """Addresses of the API servers that work, by what they say of themselves."""
+    slice_ = api.get(ENDPOINT_SLICES, "kubernetes", namespace="default")
+    return {address for one in rows(slice_, "endpoints") for address in texts(one, "addresses")}
 
 
 def _at(members: Collection[EtcdMember], address: str) -> EtcdMember | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from moyai.agent import manifests as agent
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
+from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Server, Subnet
 from moyai.cloud.service_balancers import HasServiceBalancers
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
@@ -32,7 +34,7 @@ from moyai.plan import keys
 from moyai.plan.existing import GROUPS
 from moyai.plan.given_network import is_named
 from moyai.plan.nodes import CONTROL_PLANE_POOL, cluster_of_node, pool_of_node
-from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
+from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, owns, server_owner
 from moyai.spec.existing_network import NONE_EXISTING, ExistingNetwork
 
 WORKERS = 8
@@ -64,6 +66,7 @@ def take(
     ask_login: bool = False,
     ask_rights: bool = False,
     existing: ExistingNetwork = NONE_EXISTING,
+    ask_balancer: bool = False,
     answers: Answers = Answers(),
     notes: MachineNotes | None = None,
 ) -> Observed:
@@ -72,6 +75,7 @@ def take(
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
     the user's own login can do. ``ask_rights``: whether it matters if the user may make routers, floating IPs and ports that
     send from other addresses. ``existing``: networks of the user's that are to be used.
+    ``ask_balancer``: whether a load balancer of the cloud is to stand before the API.
     ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
     """
     known = {name: answer for name, answer in vars(answers).items() if answer is not None}
@@ -97,6 +101,8 @@ def take(
         offered = cloud.capabilities()
         asks = up and ask_rights and answers.permitted is None
         rights = _ask(pool, _rights(cloud, offered, existing=existing) if asks else {}, known=())
+        if up and ask_balancer and Capability.LOAD_BALANCERS in offered:
+            asked |= _ask(pool, {"api_balancer": lambda: api_balancer(cloud, name, uid=uid)}, known=known)
         keeps = Capability.METADATA in offered
         asked |= _ask(
             pool,
@@ -156,6 +162,7 @@ def take(
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
         entrance=got.get("entrance"),
+        api_balancer=got.get("api_balancer"),
         served=got.get("served", frozenset()),
         keypairs=tuple(got["keypairs"]),
         credentials={one.name: one.id for one in got.get("credentials", ())},
@@ -364,6 +371,15 @@ def _kube_node(node: Node) -> KubeNode:
         excluded=EXCLUDE_LABEL in node.labels,
         stopped=is_stopped(node),
     )
+
+
+def api_balancer(cloud: Cloud, name: str, *, uid: str) -> LoadBalancer | None:
+    """The load balancer before the API of cluster ``name``, with all its parts; None where there is none."""
+    for one in cloud.load_balancers.load_balancers(name=keys.object_name(name, keys.API_BALANCER)):
+        if owns(uid, one) and one.state is not BalancerState.DELETED:
+            with suppress(NotFound):
+                return cloud.load_balancers.get(one.id)
+    return None
 
 
 def _account(cloud: Cloud) -> AccountFacts:

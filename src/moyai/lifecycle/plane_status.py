@@ -1,4 +1,4 @@
-"""The control planes of a cluster with a virtual address: which of them holds it, and what each is to etcd.
+"""The control planes of a cluster that may have several: which of them holds the API's address, and what each is to etcd.
 
 Always holds: what cannot be asked is unknown, never guessed. The holder is read from the certificate that answers at the API's
 address: kubeadm puts the node's name into it. etcd is asked by its own etcdctl, in the pod of a control plane that is Ready.
@@ -6,15 +6,21 @@ address: kubeadm puts the node's name into it. etcd is asked by its own etcdctl,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from moyai.bootstrap import pki
+from moyai.cloud.capabilities import Cloud
+from moyai.cloud.load_balancers import BalancerState
 from moyai.core.errors import MoyaiError
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle.etcd_members import TIMEOUT, etcdctl
+from moyai.lifecycle.observe import api_balancer
+from moyai.lifecycle.record import Record
 from moyai.plan.cluster.control_planes import majority
+from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
+from moyai.spec.control_plane import Way
 
 LEADER, VOTER, LEARNER, ABSENT, UNKNOWN = "leader", "voter", "learner", "absent", "unknown"
 
@@ -29,11 +35,13 @@ class PlaneStatus:
     holder: bool
 
 
-def read_planes(api: KubeApi | None, names: Sequence[str], *, ready: Iterable[str]) -> tuple[PlaneStatus, ...]:
-    """``names``: of the control planes. ``ready``: of the nodes that are Ready."""
-    if not names:
+def read_planes(
+    api: KubeApi | None, names: Sequence[str], *, ready: Iterable[str], way: Way = "vrrp"
+) -> tuple[PlaneStatus, ...]:
+    """``names``: of the control planes. ``ready``: of the nodes that are Ready. ``way``: to the API."""
+    if not names or way == "single":
         return ()
-    found = next(iter(set(names) & shown_names(api)), "") if api else ""
+    found = next(iter(set(names) & shown_names(api)), "") if api and way == "vrrp" else ""
     members = _members(api, [name for name in names if name in set(ready)]) if api else None
     return tuple(
         PlaneStatus(name, UNKNOWN if members is None else members.get(name, ABSENT), name == found) for name in sorted(names)
@@ -52,6 +60,25 @@ def plane_problems(planes: Sequence[PlaneStatus], *, ready: Iterable[str]) -> It
     spare = sum(one.name in working for one in known) - majority(len(known))
     if known and len(known) > 1 and spare == 0:
         yield "etcd has no member to spare: if one more dies, the API stops"
+
+
+def balancer_problems(cloud: Cloud, record: Record, *, ready: Iterable[str]) -> Iterator[str]:
+    """What is wrong with the load balancer before the API, where there is to be one. ``ready``: names of Ready nodes."""
+    if not record.cluster.spec.control_plane.balanced or not record.ready:
+        return
+    try:
+        found = api_balancer(cloud, record.name, uid=record.uid)
+    except MoyaiError:
+        return  # that the cloud does not answer is said already
+    if found is None:
+        yield "there is no load balancer before the API: `moyai up` makes it again"
+    elif found.state is BalancerState.FAILED:
+        yield f"load balancer {found.name} before the API is {found.status}: `moyai up` makes it again"
+    else:
+        led = {one.name for listener in found.listeners if listener.pool for one in listener.pool.members}
+        planes = (name for name in record.allocations if pool_of_node(name, record.name) == CONTROL_PLANE_POOL)
+        for name in sorted(set(planes) & set(ready) - led):
+            yield f"load balancer {found.name} before the API does not send to {name}: `moyai up` lets it"
 
 
 def shown_names(api: KubeApi) -> frozenset[str]:

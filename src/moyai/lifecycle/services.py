@@ -19,6 +19,8 @@ from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Service, parse_service
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SERVICES
+from moyai.plan import keys
+from moyai.plan.load_balancer.names import names_service
 from moyai.plan.observed import owns
 
 #: Seconds in which load balancers must let go of a node. The cloud controller manager asks for it within a second; a cloud may
@@ -137,9 +139,14 @@ class LeavingBalancers:
                 at = self._clock.monotonic()
                 named = {value for service in balanced(api, timeout=5) for value in service.annotations.values()}
                 found = self._balancers.load_balancers()
-                listed = tuple(one for one in found if owns(self._uid, one) or one.id in named)
+                listed = tuple(one for one in found if self._own(one) or one.id in named)
                 self._listed = at, listed
             return listed
+
+    def _own(self, one: LoadBalancer) -> bool:
+        """Not the one before the API: it sends to control planes alone, which leave it by a step of their own."""
+        before_api = keys.cluster_of(one.name, keys.API_BALANCER) is not None and not names_service(one.name)
+        return owns(self._uid, one) and not before_api
 
     def _read(self, identity: str, oldest: float) -> _ReadBalancer | None:
         """As it was at ``oldest`` or later; None for one that is gone."""

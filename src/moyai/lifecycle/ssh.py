@@ -54,6 +54,11 @@ def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
     name = machine_name(cluster.name, machine.name) if machine else named_node(record, node)
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` continues to build it")
+    if cluster.spec.control_plane.balanced:
+        raise Terminal(
+            f"there is no way for SSH into cluster {cluster.name}: the load balancer before its API leads to that API alone",
+            hint="`kubectl debug node/NAME -it --image=IMAGE --profile=sysadmin` opens a shell on a node",
+        )
     plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
     login = record.folder / RSA_LOGIN_KEY
     common = [

@@ -28,7 +28,7 @@ from moyai.lifecycle.backup.schedule import BackupStatus, backup_status
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
-from moyai.lifecycle.plane_status import PlaneStatus, plane_problems, read_planes
+from moyai.lifecycle.plane_status import PlaneStatus, balancer_problems, plane_problems, read_planes
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.rotation_state import RotationStatus, rotation_status
 from moyai.lifecycle.services import balanced
@@ -157,8 +157,7 @@ class _KubeView:
 
 def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> ClusterStatus:
     """The state of a recorded cluster. Raises only for a record that cannot be read."""
-    cluster, now = record.cluster, (clock or SystemClock()).now()
-    api = open_api(record)
+    cluster, now, api = record.cluster, (clock or SystemClock()).now(), open_api(record)
     with ThreadPoolExecutor(_READS, thread_name_prefix="status") as pool:
         listed = pool.submit(_servers, cloud, record.uid)
         issued = pool.submit(_credentials, cloud, record)
@@ -171,7 +170,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     nodes, machines = tuple(_nodes(record, servers, kube=kube)), tuple(_machines(cluster, beside))
     ready = [node.name for node in nodes if node.node == "Ready"]
     names = [node.name for node in nodes if node.role == "control-plane"]
-    planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
+    planes = read_planes(api if kube else None, names, ready=ready, way=cluster.spec.control_plane.way)
     addons = kube.addons if kube else ()
     backed = backup_status(record, now=now)
     etcds = read_etcd(api, [name for name in names if name in ready]) if api and kube else ()
@@ -206,6 +205,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
                     *_problems(nodes, addons),
                     *(f"machine {one.name} is {one.machine}" for one in machines if one.running is False),
                     *plane_problems(planes, ready=ready),
+                    *balancer_problems(cloud, record, ready=ready),
                     *all_problems(etcds),
                     *_left(record, kube),
                     *(_lost(nodes) if record.ready and kube is None else ()),

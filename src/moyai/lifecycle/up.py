@@ -221,6 +221,7 @@ def look(
             ask_login=not recorded.ready,
             ask_rights=not recorded.ready,
             existing=cluster.spec.network.existing,
+            ask_balancer=cluster.spec.control_plane.balanced,
             answers=answers or Answers(),
             notes=notes,
         )
@@ -325,6 +326,7 @@ def carry_out(
     )
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
+        execute.Balancing(context),
         execute.Removing(context),
         execute.Beside(context, render=render_machine),
         execute.Inside(context, authorities=authorities, manifests=manifests),

@@ -32,6 +32,7 @@ _COUNTED = (
     s.CreateFloatingIP,
     s.CreateMachinePort,
     s.CreateMachineAddress,
+    s.CreateBalancer,
 )
 _FEWER = "fewer nodes or smaller flavors in the spec"
 _HELP = {

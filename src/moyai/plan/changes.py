@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from moyai.core.errors import UsageError
 from moyai.core.kubernetes_version import version_numbers
 from moyai.spec.beside import NODES
-from moyai.spec.control_plane import was_virtual
+from moyai.spec.control_plane import was_virtual, way_before
 
 ChangeClass = Literal["fixed", "rolling", "live"]
 
@@ -176,7 +176,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             before, after = _at(old, path), _at(new, path)
             before = _ALWAYS.get(path) if before is None else before
             # None: the cluster was made before there was such a field
-            same = path == "controlPlane.endpoint" and was_virtual(old["controlPlane"]) == was_virtual(new["controlPlane"])
+            same = path == "controlPlane.endpoint" and way_before(old["controlPlane"]) == way_before(new["controlPlane"])
             if before is not None and before != after and not same:
                 if path in _OF_PLANES and not was_virtual(old["controlPlane"]):
                     yield Change(f"spec.{path}", before, after, "fixed", _OF_PLANES[path])

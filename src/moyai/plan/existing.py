@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from moyai.cloud.entrances import Entrance
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
 from moyai.core.ids import Role, machine_tag
 from moyai.core.keys import Key
@@ -42,7 +43,7 @@ T = TypeVar("T", bound=_Named)
 class Existing:
     """``groups`` are by role, ``ports`` by node or by a machine's place, ``servers`` by node. ``machines``: those beside the
     cluster, by name; ``addresses``: their floating IPs. ``networks`` and ``subnets``: those beside the cluster's own, by the
-    network's name. ``adopt``: steps that tag what is untagged."""
+    network's name. ``balancer``: the one before the API. ``adopt``: steps that tag what is untagged."""
 
     network: Network | None = None
     subnet: Subnet | None = None
@@ -56,6 +57,7 @@ class Existing:
     subnets: Mapping[str, Subnet] = field(default_factory=dict[str, Subnet])
     floating_ip: FloatingIP | None = None
     entrance: Entrance | None = None
+    balancer: LoadBalancer | None = None
     key_pair: str = ""
     credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
     adopt: tuple[s.Adopt, ...] = ()
@@ -76,6 +78,8 @@ class Existing:
             ids[keys.FLOATING_IP] = self.floating_ip.id
         if self.entrance is not None:
             ids[keys.ENTRANCE] = self.entrance.id
+        if self.balancer is not None:
+            ids[keys.API_BALANCER] = self.balancer.id
         if self.key_pair:
             ids[keys.KEY_PAIR] = self.key_pair
         return Made(
@@ -158,6 +162,7 @@ def find_existing(
             called=lambda item: item.description,
         ),
         entrance=observed.entrance,
+        balancer=observed.api_balancer,
         key_pair=name if name in observed.keypairs else "",
         credentials={
             key: observed.credentials[credential]

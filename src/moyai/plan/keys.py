@@ -16,6 +16,8 @@ NETWORK, SUBNET, ROUTER, ROUTES = Key(Kind.NETWORK), Key(Kind.SUBNET), Key(Kind.
 GATEWAY, INTERFACE = Key(Kind.GATEWAY), Key(Kind.INTERFACE)
 FLOATING_IP, KEY_PAIR, KUBECONFIG = Key(Kind.FLOATING_IP), Key(Kind.KEY_PAIR), Key(Kind.KUBECONFIG)
 ENTRANCE = Key(Kind.ENTRANCE)
+#: The load balancer before the API, and which ranges it lets in.
+API_BALANCER, API_BALANCER_ACCESS = Key(Kind.LOAD_BALANCER, "api"), Key(Kind.RULES, "api")
 #: kubeadm's configuration of the cluster, and the proxy of Services that kubeadm installs.
 KUBEADM_CONFIG, KUBE_PROXY = Key(Kind.CONFIG_MAP, "kubeadm-config"), Key(Kind.ADDON, "kube-proxy")
 #: kubeadm's public word of the cluster for machines that join; the Secrets of the cluster, and those with tokens of accounts.
@@ -75,6 +77,11 @@ def node_object(node: str) -> Key:
 
 def member(node: str) -> Key:
     return Key(Kind.MEMBER, node)
+
+
+def api_member(node: str) -> Key:
+    """A control plane as one to which the load balancer before the API sends."""
+    return Key(Kind.BALANCER_MEMBER, node)
 
 
 def security_group(role: Role) -> Key:

@@ -37,9 +37,10 @@ class PlannedNode:
 
     ``ordinal``: its number in the pool. ``index``: its place in the cluster's ranges, which decides address and pod range.
 
-    ``virtual``: the address that it may take besides its own, which is the API's; empty for none. ``announced``: ranges of
-    Services' addresses that it may answer for. ``network``: name of the network that it is in. ``given``: the cloud chooses the
-    address; ``guessed``: and has not done so yet.
+    ``virtual``: of a control plane, the API's address where no machine keeps it for good; empty for none. ``in_turns``: the
+    machine may take that address besides its own. ``announced``: ranges of Services' addresses that it may answer for.
+    ``network``: name of the network that it is in. ``given``: the cloud chooses the address; ``guessed``: and has not done so
+    yet.
     """
 
     name: str
@@ -52,6 +53,7 @@ class PlannedNode:
     address: str
     pod_cidr: str
     virtual: str = ""
+    in_turns: bool = False
     announced: tuple[str, ...] = ()
     network: str = NODES
     given: bool = False
@@ -196,6 +198,7 @@ def wanted_nodes(
             address=address,
             pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, index=kept.index)),
             virtual=virtual_address(spec) if role == "control-plane" else "",
+            in_turns=role == "control-plane" and spec.control_plane.way == "vrrp",
             announced=tuple(map(str, announced)),
             network=network_of_pool(spec, pool),
             given=given is not None,

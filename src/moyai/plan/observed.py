@@ -154,7 +154,8 @@ class Observed:
     ``credential_ends``: name → when the credential ends, of those that do. ``login``: what the user's own login can
     do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
     where that was asked for. ``needs_tags``: whether objects have their owner in tags alone. ``starts_by_script``: whether `up`
-    sends machines their start. ``entrance``: the cluster's own. ``served``: names of load balancers that the cloud itself made
+    sends machines their start. ``entrance``: the cluster's own. ``api_balancer``: the
+    whole load balancer before the API, where that was asked for. ``served``: names of load balancers that the cloud itself made
     for the cluster's Services, for a removal alone. ``kube``: None when the cluster's API did not answer, or there is none.
     ``in_use``: the same, for a removal alone. ``sources_of_port``: the kind's (``CloudKind``).
     """
@@ -175,6 +176,7 @@ class Observed:
     snapshots: tuple[Snapshot, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
     entrance: Entrance | None = None
+    api_balancer: LoadBalancer | None = None
     served: frozenset[str] = frozenset()
     keypairs: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -33,7 +33,9 @@ def wanted_rules(spec: ClusterSpec, *, bare: bool = True, planes: Sequence[str] 
 def _rules(spec: ClusterSpec) -> Iterator[GroupRule]:
     plane: Role = "control-plane"
     worker: Role = "worker"
-    for cidr in spec.access.api_cidrs:
+    # the load balancer before the API lets clients in by their addresses; its own is in the machines' network
+    clients = [spec.network.node_cidr] if spec.control_plane.balanced else spec.access.api_cidrs
+    for cidr in clients:
         yield _rule(plane, "API", protocol="tcp", ports=(API_PORT, API_PORT), cidr=str(cidr))
     for cidr in spec.access.ssh_cidrs:
         yield _rule(plane, "SSH", protocol="tcp", ports=(22, 22), cidr=str(cidr))

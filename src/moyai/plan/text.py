@@ -57,7 +57,7 @@ def data(plan: Plan) -> dict[str, Any]:
 
 def _node(node: PlannedNode) -> dict[str, Any]:
     fields = asdict(node)
-    for name in ("virtual", "announced"):
+    for name in ("virtual", "in_turns", "announced"):
         if not fields[name]:
             del fields[name]
     for name in ("given", "guessed"):

@@ -1,6 +1,6 @@
 """The machines of the control plane, and the way to their API.
 
-Always holds: a control plane of several machines has a virtual address, which stays where it is when a machine dies.
+Always holds: a control plane of several machines has an address that no machine keeps for good, and that outlives each of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from moyai.spec.address_types import Ip
 from moyai.spec.base import Model, problem
 from moyai.spec.object_names import Choice, Name
 
-Endpoint = Literal["auto", "single", "vrrp"]
+Endpoint = Literal["auto", "single", "vrrp", "load-balancer"]
+#: How the API is really reached: ``auto`` stands for one of the others.
+Way = Literal["single", "vrrp", "load-balancer"]
 #: etcd's own advice: more members make each write slower.
 MOST = 5
 
@@ -38,7 +40,8 @@ class ControlPlane(Model):
     endpoint: Endpoint = Field(
         default="auto",
         description="How the API is reached. `single`: at the address of the only machine. `vrrp`: at a virtual address that "
-        "one of the machines holds, and another one takes over. `auto`: `single` for one machine, `vrrp` for more.",
+        "one of the machines holds, and another one takes over. `load-balancer`: through a load balancer of the cloud, for one "
+        "machine or more. `auto`: `single` for one machine, `vrrp` for more.",
     )
 
     api_server_fixed_ip: Ip | None = Field(
@@ -57,32 +60,49 @@ class ControlPlane(Model):
         if len(set(self.zones)) != len(self.zones):
             raise problem("zones, each of them once", at=("zones",))
         if self.replicas > 1 and self.endpoint == "single":
-            raise problem("vrrp or auto: a control plane of several machines has no single address", at=("endpoint",))
+            what = "vrrp, load-balancer or auto: a control plane of several machines has no single address"
+            raise problem(what, at=("endpoint",))
         return self
 
     @property
+    def way(self) -> Way:
+        return way_of(self.replicas, self.endpoint)
+
+    @property
     def virtual(self) -> bool:
-        """Whether the API has a virtual address."""
-        return is_virtual(self.replicas, self.endpoint)
+        """Whether the API has an address that no machine keeps for good."""
+        return self.way != "single"
+
+    @property
+    def balanced(self) -> bool:
+        """Whether a load balancer of the cloud has the API's address."""
+        return self.way == "load-balancer"
 
 
-def is_virtual(replicas: int, endpoint: str) -> bool:
-    """Whether the API of such a control plane has a virtual address."""
-    return endpoint == "vrrp" or (endpoint == "auto" and replicas > 1)
+def way_of(replicas: int, endpoint: str) -> Way:
+    """How the API of such a control plane is reached."""
+    if endpoint == "load-balancer":
+        return "load-balancer"
+    return "vrrp" if endpoint == "vrrp" or (endpoint == "auto" and replicas > 1) else "single"
+
+
+def way_before(before: Mapping[str, Any]) -> Way:
+    """The same of a dumped control plane, perhaps of a cluster that was made before there was a choice."""
+    return way_of(cast("int", before.get("replicas", 1)), cast("str", before.get("endpoint", "auto")))
 
 
 def was_virtual(before: Mapping[str, Any]) -> bool:
-    """The same of a dumped control plane, perhaps of a cluster that was made before there was a choice."""
-    return is_virtual(cast("int", before.get("replicas", 1)), cast("str", before.get("endpoint", "auto")))
+    """Whether the API of a dumped control plane has an address that no machine keeps for good."""
+    return way_before(before) != "single"
 
 
 def kept(plane: ControlPlane, before: Mapping[str, Any]) -> ControlPlane:
     """What a cluster that exists has where its spec leaves it to moyai. ``before``: the dumped control plane on record."""
-    had = was_virtual(before)
-    if plane.endpoint == "auto" and had:
-        plane = plane.model_copy(update={"endpoint": "vrrp"})
+    had = way_before(before)
+    if plane.endpoint == "auto" and had != "single":
+        plane = plane.model_copy(update={"endpoint": had})
     word = cast("str", before.get("endpoint", "auto"))
-    if plane.virtual == had == is_virtual(plane.replicas, word):
+    if plane.way == had == way_of(plane.replicas, word):
         # in the words on record: a word that means the same is no change
         return plane.model_copy(update={"endpoint": word})
     return plane

@@ -240,6 +240,8 @@ def _control_plane(
         versions += [one for one in (plane.text("spec.version"),) if one]
         reference = plane.text("spec.machineTemplate.infrastructureRef.name")
         found |= _machine(templates.get(reference), images)
+    if infrastructure.take("spec.apiServerLoadBalancer.enabled") is True:
+        found["endpoint"] = "load-balancer"
     zones = infrastructure.texts("spec.controlPlaneAvailabilityZones")
     return {**found, **({"zones": zones} if zones else {})}
 

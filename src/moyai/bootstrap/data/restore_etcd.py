@@ -7,8 +7,9 @@ To whom the data are handed over is decided by certificates alone: of the API se
 signed by the cluster's own authority. A machine that has the data never takes others.
 
 Always holds: etcd's folder has all of the data or nothing; `forget` is never done again after an API server may have begun, for
-then the Node objects are those of machines that live. keepalived asks for this machine's API server to decide where the API's
-virtual address is: while the machine waits for the data, that address must lead to it.
+then the Node objects are those of machines that live. keepalived and load balancers ask for this machine's API server to decide
+where the API's address leads: while the machine waits for the data, that address must lead to it. Neither of them shows a
+certificate. An administrator does, and is told that no API server answers yet.
 Sources: etcd's JSON gateway (/v3/kv), Kubernetes' keys in etcd (/registry/minions for Nodes).
 """
 
@@ -100,7 +101,7 @@ class Receiver(BaseHTTPRequestHandler):
         super().setup()
 
     def do_GET(self) -> None:
-        if self.path == "/readyz" and self.client_address[0] == "127.0.0.1":
+        if self.path == "/readyz" and not self.shown():
             self.say(200, "waiting for etcd's data")
         elif self.path == PATH and self.may():
             self.say(200, "waiting")
@@ -128,9 +129,13 @@ class Receiver(BaseHTTPRequestHandler):
             self.turn.release()
         self.close_connection = True
 
+    def shown(self) -> dict[str, Any]:
+        """The client's certificate, empty for none."""
+        return cast("dict[str, Any]", cast("ssl.SSLSocket", self.request).getpeercert() or {})
+
     def may(self) -> bool:
-        shown = cast("dict[str, Any]", cast("ssl.SSLSocket", self.request).getpeercert() or {})
-        return any(pair == ("organizationName", ADMINISTRATORS) for part in shown.get("subject", ()) for pair in part)
+        subject = self.shown().get("subject", ())
+        return any(pair == ("organizationName", ADMINISTRATORS) for part in subject for pair in part)
 
     def say(self, status: int, text: str) -> None:
         data = json.dumps({"said": text}).encode()
@@ -140,7 +145,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """keepalived asks every second."""
+        """keepalived and load balancers ask every second."""
 
 
 class Listening(ThreadingHTTPServer):

@@ -43,7 +43,13 @@ ALGORITHMS = {
 }
 PERSISTENCES = {SessionPersistence.SOURCE_ADDRESS: "SOURCE_IP"}
 #: Source: https://docs.openstack.org/api-ref/load-balancer/v2/#create-health-monitor
-CHECKS = {CheckType.TCP: "TCP", CheckType.UDP: "UDP-CONNECT", CheckType.SCTP: "SCTP", CheckType.HTTP: "HTTP"}
+CHECKS = {
+    CheckType.TCP: "TCP",
+    CheckType.UDP: "UDP-CONNECT",
+    CheckType.SCTP: "SCTP",
+    CheckType.HTTP: "HTTP",
+    CheckType.HTTPS: "HTTPS",
+}
 
 _PROTOCOLS_READ = {word: value for value, word in PROTOCOLS.items()}
 _ALGORITHMS_READ = {word: value for value, word in ALGORITHMS.items()}

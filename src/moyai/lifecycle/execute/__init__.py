@@ -10,6 +10,7 @@ from typing import Protocol
 
 from moyai.core.graph import Task, run_graph
 from moyai.core.progress import Progress, Reporter
+from moyai.lifecycle.execute.balancing import Balancing
 from moyai.lifecycle.execute.beside import Beside
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.execute.credentials import Crediting
@@ -25,6 +26,7 @@ from moyai.plan.graph import Plan
 from moyai.plan.steps import Step
 
 __all__ = [
+    "Balancing",
     "Beside",
     "Context",
     "Crediting",

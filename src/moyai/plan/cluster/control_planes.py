@@ -60,7 +60,7 @@ def refuse_planes(cluster: Cluster, before: Mapping[str, Any]) -> None:
         raise UsageError(
             f"spec.controlPlane.replicas: {plane.replicas}, should stay {had} while the cluster exists (its API has the "
             "address of its only machine, which is in certificates and in every node's configuration)",
-            hint=f"{_REBUILD}; a cluster made with controlPlane.endpoint vrrp can get more control planes later",
+            hint=f"{_REBUILD}; with controlPlane.endpoint vrrp or load-balancer a cluster can get more control planes later",
         )
 
 

@@ -3,6 +3,7 @@ floating IP; on the machines' network it is the address of the only control plan
 turns. On a network that is reached as it is, nothing is added to that.
 
 Where a cloud has no floating IPs, it is an entrance: a public address of the cloud's that leads to the control planes.
+A load balancer of the cloud may have the address on the machines' network instead (``api_balancer``).
 Another way (balancers of our own, a public address on the machine itself) is another class here, and one more case of
 ``endpoint_of``. It says which steps make it, what a control plane's machine must know before
 it is made, and what must be done before anybody can reach the API.
@@ -18,6 +19,7 @@ from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.cluster.api_balancer import plan_balancer
 from moyai.plan.cluster.network import MachineNetwork
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.graph import Made
@@ -103,6 +105,19 @@ class VirtualEndpoint(FloatingIPEndpoint):
 
     def names(self, made: Made) -> tuple[str, ...]:
         return (*super().names(made), self.inside)
+
+
+@dataclass(frozen=True)
+class BalancedEndpoint(VirtualEndpoint):
+    """``node``: the name of the port that keeps the address, and that a load balancer of the cloud uses. ``inside``: that
+    address. It is known before the load balancer is built, so machines boot meanwhile."""
+
+    def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
+        yield from super().steps(now, network)
+        yield from plan_balancer(now, port=self.node)
+
+    def reachable_by(self) -> tuple[s.StepId, ...]:
+        return (*super().reachable_by(), s.created(keys.API_BALANCER), s.StepId(s.Verb.SET, keys.API_BALANCER))
 
 
 @dataclass(frozen=True)
@@ -192,7 +207,8 @@ def endpoint_of(cluster: Cluster, planes: Sequence[PlannedNode], *, capabilities
     if Capability.FLOATING_IPS not in capabilities:
         return EntranceEndpoint(tuple(node.name for node in planes), virtual_address(cluster.spec) or planes[0].address)
     if address := virtual_address(cluster.spec):
-        return VirtualEndpoint(keys.virtual_port(cluster.name).name, address)
+        kind = BalancedEndpoint if cluster.spec.control_plane.balanced else VirtualEndpoint
+        return kind(keys.virtual_port(cluster.name).name, address)
     return FloatingIPEndpoint(planes[0].name, planes[0].address)
 
 

@@ -85,7 +85,7 @@ def _problems(
     if not spec.control_plane.virtual:
         yield (
             "the API has the address of its only control plane, so no other machine can take its place",
-            "`moyai down` and `moyai up` build it again, with controlPlane.endpoint vrrp",
+            "`moyai down` and `moyai up` build it again, with controlPlane.endpoint vrrp or load-balancer",
         )
     if spec.image:
         yield (

@@ -15,6 +15,7 @@ from moyai.cloud.model import Port, Power
 from moyai.core.keys import Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.cluster.api_balancer import lead_out
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.nodes import pool_of_node
 from moyai.plan.observed import owns
@@ -70,20 +71,23 @@ def leave_control_plane(now: Situation, name: str, *, turn: tuple[s.StepId, ...]
     stay = now.control_planes
     names = tuple(node.name for node in stay)
     node, member = keys.node_object(name), keys.member(name)
+    led_out = s.StepId(s.Verb.REMOVE, keys.api_member(name))
+    moved = s.StepId(s.Verb.MOVE, member)
+    yield from lead_out(now, name, after=(*begin, *_left(name), moved))
     if name in now.existing.servers and _works(now, name):
         for step in leave_service(now, name):
             yield replace(step, after=(*begin, *step.after))
         yield s.MoveLeadership(key=member, after=(*begin, *_left(name)), node=name, address=address, stay=names)
         yield s.StopServing(
             key=node,
-            after=(*begin, *_left(name), s.StepId(s.Verb.MOVE, member)),
+            after=(*begin, *_left(name), moved, led_out),
             node=name,
             address=address,
             stay=names,
             stay_addresses=tuple(one.address for one in stay),
         )
     known = name in now.existing.servers or name in now.observed.kube_nodes or _port(now, name) is not None
-    stopped = (s.StepId(s.Verb.MOVE, member), s.StepId(s.Verb.STOP, node))
+    stopped = (moved, led_out, s.StepId(s.Verb.STOP, node))
     after = (*begin, *_left(name), *stopped)
     yield s.RemoveMember(key=member, after=after, node=name, address=address, stay=names, release=not known)
 
@@ -137,7 +141,8 @@ def _rules(now: Situation, name: str) -> s.DrainRules:
 
 def out_of_service(name: str) -> tuple[s.StepId, ...]:
     """The steps of ``leave_service`` and ``leave_control_plane``."""
-    return (*_left(name), s.StepId(s.Verb.STOP, keys.node_object(name)), s.StepId(s.Verb.REMOVE, keys.member(name)))
+    ended = (s.StepId(s.Verb.STOP, keys.node_object(name)), s.StepId(s.Verb.REMOVE, keys.member(name)))
+    return (*_left(name), s.StepId(s.Verb.REMOVE, keys.api_member(name)), *ended)
 
 
 def _left(name: str) -> tuple[s.StepId, ...]:

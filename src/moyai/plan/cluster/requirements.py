@@ -34,9 +34,16 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     check_endpoint(cluster, offered)
     _check_foreign(cluster, given_of(cluster.spec, observed))
     # where machines give themselves their addresses, they may take others of the network in turns
-    if cluster.spec.control_plane.virtual and not (observed.sources_allowed or network.public_cards):
+    plane = cluster.spec.control_plane
+    if plane.balanced and Capability.LOAD_BALANCERS not in offered:
         raise UsageError(
-            f"spec.controlPlane.endpoint: {cluster.spec.control_plane.endpoint!r}, should be 'single' with one control plane: "
+            f"spec.controlPlane.endpoint: {plane.endpoint!r}, should be 'vrrp', or 'single' with one control plane: "
+            f"cloud {cloud} has no {Capability.LOAD_BALANCERS}"
+        )
+    balanced = "'load-balancer', or " if Capability.LOAD_BALANCERS in offered else ""
+    if plane.way == "vrrp" and not (observed.sources_allowed or network.public_cards):
+        raise UsageError(
+            f"spec.controlPlane.endpoint: {plane.endpoint!r}, should be {balanced}'single' with one control plane: "
             f"cloud {cloud} does not let ports send from other addresses than their own"
         )
     if (announced := cluster.spec.services.announce.ranges) and not observed.sources_allowed:

@@ -20,7 +20,7 @@ def own_range(node: PlannedNode) -> tuple[SourceAddress, ...]:
 
 def besides_pods(node: PlannedNode) -> tuple[SourceAddress, ...]:
     """The API's address, of a machine that may take it, and the addresses of announced Services."""
-    return tuple(SourceAddress(one) for one in (*filter(None, [node.virtual]), *node.announced))
+    return tuple(SourceAddress(one) for one in (*([node.virtual] if node.in_turns else []), *node.announced))
 
 
 def allow_sources(

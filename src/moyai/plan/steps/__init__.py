@@ -1,5 +1,12 @@
 """The steps of cluster plans, as data: what is done to which object, and what must be done before."""
 
+from moyai.plan.steps.balancing import (
+    CreateBalancer,
+    LeadBalancer,
+    LeadIn,
+    LeadOut,
+    SetBalancerAccess,
+)
 from moyai.plan.steps.base import Step, StepId, Verb, created, deleted, handed_over
 from moyai.plan.steps.beside import (
     BESIDE,
@@ -119,6 +126,7 @@ __all__ = [
     "AttachFloatingIP",
     "AttachMachineAddress",
     "CordonNode",
+    "CreateBalancer",
     "CreateCredential",
     "CreateEntrance",
     "CreateFloatingIP",
@@ -146,7 +154,10 @@ __all__ = [
     "HandOverCredential",
     "InstallCredential",
     "IssueCredential",
+    "LeadBalancer",
     "LeadEntrance",
+    "LeadIn",
+    "LeadOut",
     "LeavingPlane",
     "MarkControlPlane",
     "MoveLeadership",
@@ -165,6 +176,7 @@ __all__ = [
     "RewriteSecrets",
     "SendEtcdData",
     "SendStart",
+    "SetBalancerAccess",
     "SetCopies",
     "SetGateway",
     "SetKubeadmVersion",
