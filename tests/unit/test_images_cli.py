@@ -40,7 +40,7 @@ def test_a_wrong_name_is_refused_before_anything_is_asked(tmp_path: Path, capsys
 
 
 def test_every_command_has_a_line_of_help() -> None:
-    assert set(image.commands) == {"build", "list", "load", "remove"}
+    assert set(image.commands) == {"build", "list", "load", "remove", "upload"}
     assert all(command.help for command in image.commands.values())
 
 

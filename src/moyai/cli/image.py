@@ -9,7 +9,7 @@ from typing import cast
 import click
 
 from moyai.cli.display import OutputFormat, reporter
-from moyai.cli.node_images import build
+from moyai.cli.node_images import build, upload
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import OUTPUT, say
 from moyai.core.errors import UsageError
@@ -32,6 +32,7 @@ def image() -> None:
 
 
 image.add_command(build)
+image.add_command(upload)
 
 
 @image.command()
