@@ -40,5 +40,28 @@ def test_a_wrong_name_is_refused_before_anything_is_asked(tmp_path: Path, capsys
 
 
 def test_every_command_has_a_line_of_help() -> None:
-    assert set(image.commands) == {"list", "load", "remove"}
+    assert set(image.commands) == {"build", "list", "load", "remove", "upload"}
     assert all(command.help for command in image.commands.values())
+
+
+def test_a_node_image_is_built_by_root_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert main.run(["image", "build"]) == 2
+    assert "needs root" in capsys.readouterr().err
+
+
+def test_a_missing_program_of_the_host_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main.run(["image", "build", "--format", "raw"]) == 2
+    said = capsys.readouterr().err
+    assert "apt-get install mmdebstrap util-linux zstd" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--kubernetes", "1.0.0"], ["--format", "vmdk"], ["--to", "/nowhere"]])
+def test_a_wrong_node_image_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["image", "build", *words]) == 2
+    assert capsys.readouterr().err.strip().count("\n") == 0

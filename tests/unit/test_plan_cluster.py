@@ -157,7 +157,7 @@ def test_the_classes_of_changes_are_complete_and_said() -> None:
             "{kubernetesVersion: '1.36.0'}",
             EMPTY,
             UsageError,
-            "spec.kubernetesVersion: 'moyai-node-1.36.0', cloud moyai has no such image, should be one of moyai-node-1.37.1",
+            "spec.kubernetesVersion: 'moyai-node-1.36.0', cloud moyai has no such image, should be one of moyai-node-1.37.1: `moyai image build --kubernetes 1.36.0` and `moyai image upload --cloud moyai --kubernetes 1.36.0` make it",
         ),
         (
             "{image: moyai-node-1.37.1}",

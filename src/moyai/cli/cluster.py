@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.display import seconds
+from moyai.cli.local_way import chosen_cloud
 from moyai.cli.status_tables import print_status
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import CLUSTER, OUTPUT, PATH, say, say_lines
@@ -220,14 +221,6 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
 
 
 # ---- what the commands share
-
-
-def chosen_cloud(environ: Mapping[str, str] = os.environ) -> str:
-    """The cloud that the environment chooses for every OpenStack client; empty: none.
-
-    Without $OS_CLOUD, variables like $OS_AUTH_URL are a cloud of their own, which openstacksdk calls ``envvars``.
-    """
-    return environ.get("OS_CLOUD") or ("envvars" if environ.get("OS_AUTH_URL") else "")
 
 
 def connect(name: str) -> Cloud:

@@ -1,4 +1,4 @@
-"""``moyai image``: OCI images in the local cloud's registry, where every cluster of that cloud looks first."""
+"""``moyai image``: node images, and OCI images in the local cloud's registry, where every cluster of that cloud looks first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import cast
 import click
 
 from moyai.cli.display import OutputFormat, reporter
+from moyai.cli.node_images import build, upload
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import OUTPUT, say
 from moyai.core.errors import UsageError
@@ -24,7 +25,14 @@ _CLOUD = click.option("--cloud", default="moyai", show_default=True, help="The l
 
 @click.group()
 def image() -> None:
-    """OCI images in the local cloud's registry; `image: NAME` in a pod finds them there by the same name."""
+    """Node images for clouds, and container images for pods.
+
+    `load`, `list` and `remove` are about the local cloud's registry: `image: NAME` in a pod finds them there by the same name.
+    """
+
+
+image.add_command(build)
+image.add_command(upload)
 
 
 @image.command()

@@ -6,7 +6,7 @@ For this process and for the programs that it becomes (kubectl, the OpenStack cl
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from moyai.core.paths import Paths
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
@@ -25,3 +25,11 @@ def go_past_proxies(cloud: str, paths: Paths, *, environ: MutableMapping[str, st
     kept = next((environ[name] for name in _VARIABLES if environ.get(name)), "").split(",")
     for name in _VARIABLES:
         environ[name] = ",".join(dict.fromkeys([*filter(None, kept), *ranges]))
+
+
+def chosen_cloud(environ: Mapping[str, str] = os.environ) -> str:
+    """The cloud that the environment chooses for every OpenStack client; empty: none.
+
+    Without $OS_CLOUD, variables like $OS_AUTH_URL are a cloud of their own, which openstacksdk calls ``envvars``.
+    """
+    return environ.get("OS_CLOUD") or ("envvars" if environ.get("OS_AUTH_URL") else "")

@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("moyai.cli.prepare:prepare", "Fetch and build all that `up` needs, and start nothing."),
     "cloud": ("moyai.cli.local_cloud:cloud", "The local cloud: a real OpenStack on this machine."),
     "toolchain": ("moyai.cli.toolchain:toolchain", "The pinned upstream components and where they came from."),
-    "image": ("moyai.cli.image:image", "OCI images in the local cloud's registry."),
+    "image": ("moyai.cli.image:image", "Node images for clouds; container images in the local cloud's registry."),
     "agent": ("moyai.cli.agent:agent", "Run the agent of a node (inside a cluster)."),
     "agent-flows": ("moyai.cli.agent:agent_flows", "What policies on trial would have dropped (inside an agent's pod)."),
     "router": ("moyai.cli.agent:router", "FRR of a router beside a cluster (on its machine)."),

@@ -35,6 +35,7 @@ from moyai.cloud.entrances import Entrances
 from moyai.cloud.kind import CloudKind
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
+    BootDisk,
     Flavor,
     FloatingIP,
     Image,
@@ -316,8 +317,11 @@ class Addresses(Protocol):
 
 class Images(Protocol):
     def images(self, *, name: str | None = None) -> list[Image]: ...
-    def upload(self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str]) -> Image:
-        """``file``: the root file system of a machine, as an archive. ``distribution``: the ``ID`` of its os-release(5)."""
+    def upload(
+        self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str], disk: BootDisk | None = None
+    ) -> Image:
+        """``file``: the root file system of a machine, as an archive; with ``disk``, a disk that boots. ``distribution``: the
+        ``ID`` of its os-release(5). An upload that fails leaves no image, or one that is ``empty``."""
         ...
 
     def delete_image(self, image_id: str) -> None: ...

@@ -29,7 +29,8 @@ class Flavor:
 
 @dataclass(frozen=True)
 class Image:
-    """``ready``: machines can be made from it."""
+    """``ready``: machines can be made from it. ``empty``: it was announced, and no content has been sent yet. ``created``: the
+    time in ISO 8601, empty where the cloud does not say it."""
 
     id: str
     name: str
@@ -37,6 +38,21 @@ class Image:
     ready: bool = True
     checksum: str = ""
     properties: Mapping[str, str] = field(default_factory=dict[str, str])
+    empty: bool = False
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class BootDisk:
+    """What a cloud must know of an image of a disk. ``release``: of the distribution. ``min_disk_gib``, ``min_ram_mib``: what
+    a machine needs. ``agent``: whether QEMU's guest agent is inside. ``firmware``: empty lets the cloud choose."""
+
+    format: Literal["qcow2", "raw"]
+    release: str
+    min_disk_gib: int
+    min_ram_mib: int
+    agent: bool = False
+    firmware: Literal["", "bios", "uefi"] = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,8 @@ class Instance:
 
 @dataclass(frozen=True)
 class Server:
-    """A machine. ``fault`` is the cloud's own reason when ``power`` is FAILED; ``delete_failed``: it was to be deleted then."""
+    """A machine. ``fault`` is the cloud's own reason when ``power`` is FAILED; ``delete_failed``: it was to be deleted then.
+    ``image_id``: what it was made from, empty where the cloud does not say it, or where it starts from a disk of its own."""
 
     id: str
     name: str
@@ -124,6 +141,7 @@ class Server:
     volume_ids: tuple[str, ...] = ()
     power: Power = Power.UNKNOWN
     evidence: Evidence = Evidence()
+    image_id: str = ""
 
 
 @dataclass(frozen=True)

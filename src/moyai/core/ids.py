@@ -52,6 +52,9 @@ NODE_IMAGE = "moyai-node-"
 #: of several versions.
 NODE_KUBE_PROXY = "registry.moyai.dev/kube-proxy:node"
 
+#: Properties of an image: the digest of the disk that it holds, and the version of Kubernetes.
+IMAGE_DIGEST, IMAGE_VERSION = "moyai_sha256", "moyai_kubernetes_version"
+
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 

@@ -21,6 +21,7 @@ from moyai.core.progress import Progress, Reporter
 from moyai.images import recipes, references, rootfs
 from moyai.images.cache import Cache, digest_of_folder, key_of, remove
 from moyai.images.containerd_store import import_images
+from moyai.images.node_tree import FILES, STORE, copy_linked, enable_node, place_files, place_programs, walk
 from moyai.images.python_image import moyai_image
 from moyai.linux.process import ProcessError, run
 from moyai.toolchain import TASK_PREFIX, Component, Toolchain
@@ -40,18 +41,6 @@ ROOT, PROXY, MOYAI, NGINX, BASE, NODE = (
 
 #: Raised when the way in which the node image is put together changes.
 _FORMAT = 2
-_FILES = Path(__file__).with_name("node_files")
-_STORE = "var/lib/containerd"
-
-#: Component → where its programs go; ``None``: all of them.
-_PROGRAMS: Mapping[str, tuple[str, Sequence[str] | None]] = {
-    "kubernetes": ("usr/local/bin", ("kubelet", "kubeadm", "kubectl")),
-    "containerd": ("usr/local/bin", None),
-    "runc": ("usr/local/sbin", None),
-    "cni-plugins": ("opt/cni/bin", None),
-}
-_FOLDERS = ("etc/containerd/certs.d", "etc/containerd/conf.d", "etc/cni/net.d", "etc/kubernetes/manifests", "var/lib/kubelet")
-_ENABLED = {"machine-prep.service": "sysinit", "containerd.service": "multi-user", "kubelet.service": "multi-user"}
 
 #: Packs a folder: always the same bytes for the same files. $1 folder, $2 latest date, $3 list of paths, $4 how many bytes
 #: to leave off at the end (the two empty blocks that end a tar, when another one follows), $5 file to write.
@@ -130,7 +119,7 @@ def _base(cache: Cache, components: Mapping[str, Component], *, root: Path, prox
         for name, (component, _, _) in recipes.PROGRAMS.items()
     ]
     key = key_of(
-        *("node-base", _FORMAT, version, root.name, digest_of_folder(_FILES), [archive.name for archive in archives]),
+        *("node-base", _FORMAT, version, root.name, digest_of_folder(FILES), [archive.name for archive in archives]),
         [recipes.component_key(component) for component in components.values()],
     )
 
@@ -138,16 +127,17 @@ def _base(cache: Cache, components: Mapping[str, Component], *, root: Path, prox
         target.mkdir()
         tree = target / "tree"
         say("root file system")
-        _copy_linked(root, tree)
+        copy_linked(root, tree)
         # of the newest packaged file (rootfs.clamp; the folder's own date is that of its last use): nothing is newer
         date = int((tree / "etc/machine-id").stat().st_mtime)
-        _place_files(tree, names)
-        _place_programs(tree, components)
+        place_files(tree, names)
+        enable_node(tree)
+        place_programs(tree, components)
         say("images into the store")
         import_images(components["containerd"], target / "store", archives=archives)
-        _copy_linked(target / "store", tree / _STORE)
+        copy_linked(target / "store", tree / STORE)
         say("packing")
-        _pack(tree, [path for path, _ in _walk(tree)], target=target / "base.tar.zst", date=date, last=False)
+        _pack(tree, [path for path, _ in walk(tree)], target=target / "base.tar.zst", date=date, last=False)
         (target / "version").write_text(version)
         (target / "date").write_text(str(date))
         shutil.rmtree(tree)
@@ -162,12 +152,12 @@ def _node(cache: Cache, containerd: Component, *, base: Path, moyai: Path, say: 
         work = target.with_name(f"{target.name}-work")
         try:
             say("moyai's image into the store")
-            _copy_linked(base / "store", work / _STORE)
-            import_images(containerd, work / _STORE, archives=[moyai])
-            known = {(info.st_dev, info.st_ino) for _, info in _walk(base / "store")}
-            added = [path for path, info in _walk(work / _STORE) if (info.st_dev, info.st_ino) not in known]
+            copy_linked(base / "store", work / STORE)
+            import_images(containerd, work / STORE, archives=[moyai])
+            known = {(info.st_dev, info.st_ino) for _, info in walk(base / "store")}
+            added = [path for path, info in walk(work / STORE) if (info.st_dev, info.st_ino) not in known]
             say("packing")
-            _pack(work / _STORE, added, target=work / "tail", date=int((base / "date").read_text()), last=True, prefix=_STORE)
+            _pack(work / STORE, added, target=work / "tail", date=int((base / "date").read_text()), last=True, prefix=STORE)
             with target.open("wb") as whole:
                 for part in (base / "base.tar.zst", work / "tail"):
                     with part.open("rb") as file:
@@ -177,65 +167,6 @@ def _node(cache: Cache, containerd: Component, *, base: Path, moyai: Path, say: 
 
     path = cache.get("node", key, make=make, suffix=".tar.zst", say=say)
     return NodeImage(path, (base / "version").read_text(), key)
-
-
-def _place_files(tree: Path, names: references.References) -> None:
-    for source in sorted(_FILES.rglob("*")):
-        if source.is_file():
-            target = tree / source.relative_to(_FILES)
-            _folder(target.parent)
-            remove(target)  # never written in place: it may be linked to the cached root's
-            content = source.read_bytes().replace(b"@SANDBOX_IMAGE@", names.pause.encode())
-            target.write_bytes(content)
-            target.chmod(0o755 if content.startswith(b"#!") else 0o644)
-    for name in _FOLDERS:
-        _folder(tree / name)
-    for unit, wanted_by in _ENABLED.items():
-        wants = tree / f"etc/systemd/system/{wanted_by}.target.wants"
-        _folder(wants)
-        (wants / unit).symlink_to(f"../{unit}")
-
-
-def _place_programs(tree: Path, components: Mapping[str, Component]) -> None:
-    for name, (place, wanted) in _PROGRAMS.items():
-        folder = tree / place
-        _folder(folder)
-        for program, path in components[name].files.items():
-            if wanted is None or program in wanted:
-                shutil.copyfile(path, folder / program)
-                (folder / program).chmod(0o755)
-
-
-def _folder(path: Path) -> None:
-    """Make a folder that everybody may enter, independent of the umask. An existing folder stays as it is."""
-    for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
-        missing.mkdir()
-        missing.chmod(0o755)
-
-
-def _copy_linked(source: Path, target: Path) -> None:
-    """Copy a folder as hard links; databases, which are written in place, for real."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove(target)
-    try:
-        run(["cp", "-a", "--link", str(source), str(target)])
-        for path in target.rglob("*.db"):
-            if path.is_file() and not path.is_symlink():
-                real = path.with_name(f".{path.name}.copy")
-                shutil.copy2(path, real)
-                real.rename(path)
-    except ProcessError as error:
-        raise Terminal(f"the node image cannot be put together: {error}", hint="is the disk full?") from error
-
-
-def _walk(folder: Path) -> list[tuple[str, os.stat_result]]:
-    """All paths below ``folder``, relative, in order, with what they are; the folder itself first."""
-    found: list[tuple[str, os.stat_result]] = [(".", folder.lstat())]
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(parent) / name
-            found.append((path.relative_to(folder).as_posix(), path.lstat()))
-    return sorted(found, key=lambda item: item[0])
 
 
 def _pack(tree: Path, paths: Sequence[str], *, target: Path, date: int, last: bool, prefix: str = "") -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moyai.images.cache import Cache, key_of, remove
@@ -26,6 +26,14 @@ PACKAGES = (
     "kmod", "mount", "e2fsprogs", "xfsprogs", "util-linux", "procps", "less", "libseccomp2", "keepalived",
 )  # fmt: skip
 
+#: House-keeping, which a machine does not need that is replaced, not kept.
+HOUSE_KEEPING = (
+    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+    "fstrim.timer", "xfs_scrub_all.timer", "ldconfig.service", "systemd-journal-catalog-update.service",
+    "systemd-update-done.service", "man-db.timer", "logrotate.timer", "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service", "remote-fs.target",
+)  # fmt: skip
+
 #: Units that touch the host's kernel from within a machine, want hardware, or do nothing useful in a node.
 MASKED = (
     # the kernel's settings, modules, devices and file systems are the host's
@@ -40,11 +48,7 @@ MASKED = (
     # the machine has no keyboard and screen
     "systemd-logind.service", "console-getty.service", "getty.target", "getty-static.service", "systemd-firstboot.service",
     "systemd-ask-password-console.path", "systemd-ask-password-wall.path", "systemd-initctl.socket",
-    # house-keeping of a machine that is replaced, not kept
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
-    "fstrim.timer", "xfs_scrub_all.timer", "ldconfig.service", "systemd-journal-catalog-update.service",
-    "systemd-update-done.service", "man-db.timer", "logrotate.timer", "systemd-update-utmp.service",
-    "systemd-update-utmp-runlevel.service", "remote-fs.target",
+    *HOUSE_KEEPING,
     # a tmpfs there would count as the machine's memory
     "tmp.mount",
     # devices come by the driver, networks from outside
@@ -73,7 +77,7 @@ def debian_root(cache: Cache, on_line: Callable[[str], None]) -> Path:
     return cache.get("debian-root", key, make=make, say=on_line)
 
 
-def strip(root: Path) -> None:
+def strip(root: Path, *, masked: Sequence[str] = MASKED) -> None:
     """Remove the files that a node does not need from a fresh root file system, and mask units."""
     for pattern in _TAKEN_OUT:
         for path in root.glob(pattern):
@@ -82,7 +86,7 @@ def strip(root: Path) -> None:
         # machine-id empty: made at the first boot (a missing one would be a "first boot" that enables all units again)
         _replace(root / name, "")
     units = root / "etc/systemd/system"
-    for name in MASKED:
+    for name in masked:
         remove(units / name)
         (units / name).symlink_to("/dev/null")
 

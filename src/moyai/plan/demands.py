@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from moyai.cloud.model import Flavor, Image, Network
 from moyai.core.errors import Terminal, UsageError
-from moyai.core.ids import Role
+from moyai.core.ids import IMAGE_DIGEST, IMAGE_VERSION, Role, version_in_image
+from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION
 from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed
 from moyai.spec.model import Cluster, ClusterSpec
@@ -96,22 +97,45 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
 def _image(spec: ClusterSpec, observed: Observed, *, version: str) -> Image:
     where = "spec.image" if spec.image else "spec.kubernetesVersion"
     image = _named_image(spec, observed, name=spec.image_of(version), where=where)
-    made_for = image.properties.get("moyai_kubernetes_version")
+    made_for = image.properties.get(IMAGE_VERSION)
     if made_for and made_for != version:
         raise UsageError(f"spec.kubernetesVersion: {version!r}, should be {made_for!r}, which image {image.name} holds")
     return image
 
 
 def _named_image(spec: ClusterSpec, observed: Observed, *, name: str, where: str) -> Image:
-    image = next((image for image in observed.images if name in (image.name, image.id)), None)
+    image = newest_image(observed.images, name)
     if image is None:
-        raise absent(where, name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
+        hint = None if spec.image else _makes(where, spec=spec, version=version_in_image(name))
+        offered = (image.name for image in observed.images)
+        raise absent(where, name, what="image", offered=offered, cloud=spec.cloud, hint=hint)
     if not image.ready:
         raise Terminal(
             f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}",
             hint="wait until the cloud has it ready, or upload it again",
         )
     return image
+
+
+def newest_image(images: Iterable[Image], wanted: str) -> Image | None:
+    """The image that a spec means by this name: an id, a name, or NAME@sha256:DIGEST for one content of that name. Of several
+    of one name the newest that is ready: an upload puts a new one beside those that are in use."""
+    plain, _, digest = wanted.partition("@sha256:")
+    found = [
+        image
+        for image in images
+        if wanted in (image.id, image.name)
+        or (digest and plain == image.name and image.properties.get(IMAGE_DIGEST, "").startswith(digest))
+    ]
+    return max(found, key=lambda image: (image.id == wanted, image.ready, image.created), default=None)
+
+
+def _makes(where: str, *, spec: ClusterSpec, version: str) -> str | None:
+    """Which two commands make the image of a version."""
+    if where != "spec.kubernetesVersion" or not version:
+        return None
+    of = "" if version == DEFAULT_KUBERNETES_VERSION else f" --kubernetes {version}"
+    return f"`moyai image build{of}` and `moyai image upload --cloud {spec.cloud}{of}` make it"
 
 
 def _network(observed: Observed, where: str, *, name: str, cloud: str) -> Network:
@@ -131,9 +155,9 @@ def _network(observed: Observed, where: str, *, name: str, cloud: str) -> Networ
     raise UsageError(f"{where}: left out, should be one of {names}: cloud {cloud} has several external networks")
 
 
-def absent(where: str, name: str, *, what: str, offered: Iterable[str], cloud: str) -> UsageError:
+def absent(where: str, name: str, *, what: str, offered: Iterable[str], cloud: str, hint: str | None = None) -> UsageError:
     """That the cloud has no object of this name, and what it has."""
     names = sorted(offered)
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     choice = f"should be one of {shown}" if names else "there is none at all"
-    return UsageError(f"{where}: {name!r}, cloud {cloud} has no such {what}, {choice}")
+    return UsageError(f"{where}: {name!r}, cloud {cloud} has no such {what}, {choice}", hint=hint)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from moyai.cloud.memory.session import MemoryApi, api
-from moyai.cloud.model import Image
+from moyai.cloud.model import BootDisk, Image
 
 
 class MemoryImages(MemoryApi):
@@ -18,11 +19,15 @@ class MemoryImages(MemoryApi):
         return list(self._store.images) if name is None else self._store.images.by("name", name)
 
     @api
-    def upload(self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str]) -> Image:
+    def upload(
+        self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str], disk: BootDisk | None = None
+    ) -> Image:
         with file.open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha512").hexdigest()
         with self._change():
             known = {"distribution": distribution, **properties}
+            if disk:
+                known |= {name: str(value) for name, value in asdict(disk).items() if value}
             return self._store.images.put(Image(self._store.new_id(), name, "ACTIVE", checksum=checksum, properties=known))
 
     @api

@@ -84,6 +84,7 @@ class MemoryMachines(MemoryApi):
             flavor_name=flavor.name,
             metadata=dict(metadata),
             tags=tuple(sorted(tags)),
+            image_id=image_id,
         )
         server = _at(server, Power.STARTING)
         why = store.faults.breakage("machines.create_server", name)

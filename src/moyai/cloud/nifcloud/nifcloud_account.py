@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from moyai.cloud.credentials import DIRECT, Reach
-from moyai.cloud.model import Image
+from moyai.cloud.model import BootDisk, Image
 from moyai.cloud.nifcloud.error_codes import NoSuchObject
 from moyai.cloud.nifcloud.sdk import ApiPlace
 from moyai.cloud.nifcloud.wire import Wire
@@ -63,7 +63,9 @@ class NifcloudImages:
         ]
         return [one for one in images if name in (None, one.name)]
 
-    def upload(self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str]) -> Image:
+    def upload(
+        self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str], disk: BootDisk | None = None
+    ) -> Image:
         hint = "make one from a server, or import a server, in the control panel; the documentation says how"
         raise Terminal(f"NIFCLOUD takes no image {name} as a file", hint=hint)
 

@@ -86,6 +86,8 @@ def server(data: Json) -> Server:
             hypervisor=_text(data.get("OS-EXT-STS:power_state")),
             task=_text(data.get("OS-EXT-STS:task_state")),
         ),
+        # a text without anything where the server starts from a volume
+        image_id=_text(cast("Json", data.get("image") or {}).get("id")),
     )
 
 
@@ -236,6 +238,8 @@ def image(data: Json) -> Image:
         status=_text(data.get("status")).upper(),
         ready=data.get("status") == "active",
         checksum=_text(data.get("os_hash_value") or data.get("checksum")),
+        empty=data.get("status") == "queued",
+        created=_text(data.get("created_at")),
         properties={key: _text(value) for key, value in data.items() if key not in _IMAGE_FIELDS},
     )
 

@@ -18,6 +18,7 @@ from moyai.diagnose.doctor.findings import findings
 from moyai.diagnose.doctor.fitting import Fit, fit
 from moyai.lifecycle.observe import Answers
 from moyai.lifecycle.up import preview
+from moyai.plan.demands import newest_image
 from moyai.spec.model import Cluster
 
 T = TypeVar("T")
@@ -66,9 +67,9 @@ def _image(facts: CloudSurvey, wanted: str) -> Iterator[Finding]:
     if isinstance(facts.images, Unknown):
         yield Finding("node image", State.UNKNOWN, facts.images.why)
         return
-    found = next((one for one in facts.images if wanted in (one.name, one.id)), None)
+    found = newest_image(facts.images, wanted)
     if found is None:
-        hint = 'no cluster can be built without it: see "Provide a node image" in docs/how-to/your-own-openstack.md'
+        hint = "no cluster can be built without it: `moyai image build` and `moyai image upload` make one"
         yield Finding("node image", State.MISSING, f"there is no image {wanted}", hint)
     elif not found.ready:
         yield Finding("node image", State.MISSING, f"{wanted} is {found.status.lower()}", "wait, or upload it again")
