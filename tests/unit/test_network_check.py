@@ -147,13 +147,15 @@ class Cluster(QuickKubernetes):
         self.printed = "{}"
         self.ran: list[tuple[str, Sequence[str]]] = []
 
-    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def create(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None, timeout: float | None = None
+    ) -> Json:
         if resource is PODS:
             if self.refused:
                 raise self.refused
             if body["spec"]["nodeName"] not in self.held:
                 body = {**body, "status": {"phase": "Running", "podIP": "10.244.0.9"}}
-        return super().create(resource, body, namespace=namespace)
+        return super().create(resource, body, namespace=namespace, timeout=timeout)
 
     def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         self.ran.append((pod, command))

@@ -84,7 +84,7 @@ def test_what_the_policies_of_now_permit_or_decide_is_left_out() -> None:
 
 def tier(name: str, action: str, *, kind: str = "Admin", trial: bool = True, priority: int = 10) -> ClusterPolicy:
     annotations = {TRIAL: "true"} if trial else {}
-    rules = [{"action": action, "from": [{"namespaces": {}}]}]
+    rules: list[dict[str, Any]] = [{"action": action, "from": [{"namespaces": {}}]}]
     return parse_cluster_policy(
         {
             "metadata": {"name": name, "annotations": annotations},
