@@ -2,8 +2,8 @@
 
 A profile is configuration of the real services (policies, options, a catalog without a service) and networks that the
 administrator made. Always holds: a file that is no profile is refused in one line, with its place in the file; of profiles that
-are chosen together each is laid on top of those before. Files: ``data/profiles``. The standard library alone reads them, since the
-first process of a cloud knows its profile.
+are chosen together each is laid on top of those before. Files: ``data/profiles``. The standard library alone reads them, since
+the first process of a cloud knows its profile.
 """
 
 from __future__ import annotations
