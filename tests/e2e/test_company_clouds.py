@@ -6,6 +6,7 @@ everything that it made; what was there before it is as it was.
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import urllib.request
@@ -152,7 +153,7 @@ def answer(address: str) -> str:
     try:
         with opener.open(f"http://{address}/", timeout=5) as page:
             return str(page.read().decode())
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return str(error)
 
 

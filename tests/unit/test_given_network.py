@@ -342,3 +342,25 @@ def test_announced_addresses_are_those_that_the_subnet_gives_to_nobody(world: Wo
         world.preview(announcing.replace("RANGE", "10.244.3.0/24"))
     world.up(announcing.replace("RANGE", "172.20.5.240/29"))
     assert "172.20.5.240/29" in {one.address for port in world.store.ports for one in port.send_from}
+
+
+def test_a_cluster_without_a_record_is_removed_from_a_router_of_the_users_too(world: World) -> None:
+    office(world.cloud)
+    before = users_own(world)
+    uid = world.up(OWN.replace("host-gw", "routes")).uid
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.remove()
+    assert not world.down(name="", uid=uid).left
+    assert users_own(world) == before
+
+
+def test_routes_of_another_cluster_to_the_same_addresses_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = World(tmp_path / "a", monkeypatch)
+    first.up("")
+    routes = next(iter(first.store.routers)).routes
+    second = World(tmp_path / "b", monkeypatch)
+    second.cloud, second.store, second.mortal = first.cloud, first.store, first.mortal
+    second.up("metadata: {name: other}")
+    assert not second.down("other").left
+    assert next(iter(first.store.routers)).routes == routes

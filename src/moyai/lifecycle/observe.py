@@ -123,6 +123,10 @@ def take(
             for n in got["networks"]
             if tag in n.tags or (n.name == own_name and owner(n) is None) or is_named(existing.network, n)
         ]
+        if not up:
+            # without a record, the ports alone lead to a network of the user's
+            outside = {n.id for n in got["networks"] if n.external}
+            ids = list(dict.fromkeys([*ids, *(p.network_id for p in got["tagged_ports"] if p.network_id not in outside)]))
         if up and ask_rights and "sources_allowed" not in got:
             given = next((n.id for n in got["networks"] if is_named(existing.network, n)), "")
             got["sources_allowed"] = cloud.networks.sources_allowed(given)

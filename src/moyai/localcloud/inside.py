@@ -76,12 +76,14 @@ def links(config: LocalCloudConfig) -> str:
                 f"link add {hypervisor.netns} type veth peer name eth0 netns {hypervisor.netns}",
                 f"link set {hypervisor.netns} master {MANAGEMENT_BRIDGE} up",
             ]
-            for wire in filter(_is_shared, config.wires):
-                end = f"{hypervisor.netns}-{card(wire)}"
-                lines += [
-                    f"link add {end} type veth peer name {card(wire)} netns {hypervisor.netns}",
-                    f"link set {end} master {wire.bridge} up",
-                ]
+        for wire in filter(_is_shared, config.wires):
+            end = f"{hypervisor.host}-{card(wire)}"
+            where = f" netns {hypervisor.netns}" if hypervisor.netns else ""
+            lines += [
+                f"link add {end} type veth peer name {card(wire)}{where}",
+                f"link set {end} master {wire.bridge} up",
+                *([] if hypervisor.netns else [f"link set {card(wire)} up"]),
+            ]
     # nothing leaves but to the host; with `outbound` this is replaced by a route to it
     lines.append("route add unreachable default metric 4278198272")
     if config.outbound:

@@ -2,7 +2,8 @@
 
 A profile is configuration of the real services (policies, options, a catalog without a service) and networks that the
 administrator made. Always holds: a file that is no profile is refused in one line, with its place in the file; of profiles that
-are chosen together each is laid on top of those before. Files: ``data/profiles``.
+are chosen together each is laid on top of those before. Files: ``data/profiles``. The standard library alone reads them, since
+the first process of a cloud knows its profile.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any, Literal, cast, get_args
 
 from moyai.core.errors import UsageError
 from moyai.core.ids import is_dns_label
-from moyai.core.reading import read_text
 
 FOLDER = Path(__file__).parent / "data" / "profiles"
 #: Services that have policies and options in a profile, by the names of their configuration files.
@@ -96,7 +96,12 @@ def _load(name: str) -> CloudProfile:
     file = Path(name)
     if file.suffix != ".toml":
         raise UsageError(f"--like {name}: no such profile", hint=f"one of {', '.join(known())}, or a file NAME.toml")
-    return parse(read_text(file, limit=_MAX_SIZE, should="a profile of a local cloud"), source=name)
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_SIZE).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name}: {error}, should be a profile of a local cloud") from None
+    return parse(text, source=name)
 
 
 def parse(text: str, *, source: str) -> CloudProfile:

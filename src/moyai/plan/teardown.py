@@ -308,13 +308,17 @@ class _Teardown:
 
     def _routers_of_others(self, planes: list[StepId], addresses: list[StepId]) -> list[StepId]:
         """Takes off routers that stay what the cluster has there: routes to its machines, interfaces in its subnets."""
-        mine = {address for port in self.now.ports if owns(self.uid, port) for address in port.fixed_ips}
         own = {router.id for router in self.routers}
         gone: list[StepId] = []
         for router in self.now.routers:
             if router.id in own:
                 continue
             need = [*planes, *addresses]
+            # other networks may have machines with the same addresses
+            legs = (one for one in self.now.ports if one.device_id == router.id and one.use is PortUse.ROUTER)
+            near = {one.network_id for one in legs}
+            ports = (one for one in self.now.ports if owns(self.uid, one) and one.network_id in near)
+            mine = {address for one in ports for address in one.fixed_ips}
             if routes := tuple(route for route in router.routes if route.nexthop in mine):
                 step = s.RemoveRoutes(
                     key=keys.ROUTES, after=tuple(planes), detail=f"of {router.name}", router_id=router.id, routes=routes

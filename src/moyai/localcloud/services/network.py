@@ -104,11 +104,12 @@ def _hypervisor(context: ServiceContext, hypervisor: Hypervisor) -> str:
 
 
 def _mappings(context: ServiceContext, hypervisor: Hypervisor) -> Section:
-    """External networks end on the first hypervisor, where the routers are. Others reach all of them by a card in each."""
+    """External networks end on the first hypervisor, where the routers are. Those with machines reach all hypervisors by a card
+    in each: to a bridge of the agent's own, into which Nova puts the machines, and to no other."""
     wires = context.config.wires
-    if not hypervisor.netns:
-        return {"bridge_mappings": tuple(f"{wire.name}:{wire.bridge}" for wire in wires)}
-    return {"physical_interface_mappings": tuple(f"{wire.name}:{card(wire)}" for wire in wires if wire.shared)}
+    routed = () if hypervisor.netns else tuple(f"{wire.name}:{wire.bridge}" for wire in wires if not wire.shared)
+    cards = tuple(f"{wire.name}:{card(wire)}" for wire in wires if wire.shared)
+    return {"bridge_mappings": routed, "physical_interface_mappings": cards}
 
 
 def services(context: ServiceContext) -> list[ServiceSpec]:

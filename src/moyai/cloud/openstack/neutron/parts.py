@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from moyai.cloud.capabilities import Capability
+from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.openstack.service_types import EXTENSIONS
 from moyai.cloud.openstack.session import CloudSession, Json, Params
 from moyai.core.errors import Conflict, NotFound, PermissionRefused, Terminal
@@ -91,6 +91,8 @@ class NeutronBase:
         looks at its policies first."""
         try:
             self._neutron.post(path, body, operation=operation)
+        except CapabilityAbsent:
+            raise
         except PermissionRefused:
             return False
         except (Conflict, NotFound, Terminal):
