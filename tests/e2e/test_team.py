@@ -98,6 +98,13 @@ def test_a_colleague_goes_on_where_the_first_one_stopped(built: Cluster, tmp_pat
     )
     assert "the passphrase is another" in wrong.stderr
 
+    # a person who uses the cluster
+    config = tmp_path / "bert.conf"
+    config.write_text(cluster.moyai("kubeconfig", cluster.name, "--user", "bert", "--group", "web", "--for", "10m").stdout)
+    who = json.loads(cluster.kubectl("--kubeconfig", str(config), "auth", "whoami", "-o", "json"))["status"]["userInfo"]
+    assert (who["username"], set(who["groups"])) == ("bert", {"web", "system:authenticated"})
+    assert cluster.kubectl("--kubeconfig", str(config), "auth", "can-i", "get", "pods", expect=1).strip() == "no"
+
     report = json.loads(colleague.moyai("down", cluster.name, "--yes", "--output", "json").stdout)
     assert report["left"] == 0
     assert not cluster.objects()
