@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from moyai.agent.resilient_routes import ResilientRoutes
 from moyai.core.errors import UsageError
 from moyai.core.reading import read_text
 from moyai.linux.frr import DAEMONS, Frr, FrrGone, FrrPlace
@@ -55,24 +54,20 @@ async def _main(commands: Mapping[str, list[str]], place: FrrPlace) -> int:
     return 0
 
 
-async def run_frr(
-    commands: Mapping[str, list[str]], place: FrrPlace, *, end: asyncio.Event, namespace: str | None = None
-) -> None:
-    """FRR with these commands, until ``end``. ``namespace``: of the kernel's network, None: the process's own."""
+async def run_frr(commands: Mapping[str, list[str]], place: FrrPlace, *, end: asyncio.Event) -> None:
+    """FRR with these commands, until ``end``."""
     started: asyncio.Queue[str] = asyncio.Queue()
-    resilient = ResilientRoutes(namespace=namespace)
 
     def line(daemon: str, text: str) -> None:
         _log.info("%s: %s", daemon, text)
 
     async with Frr.running(place, on_start=started.put_nowait, on_line=line) as frr:
-        tasks = [asyncio.create_task(_configure(frr, commands, started=started)), asyncio.create_task(resilient.run())]
+        configuring = asyncio.create_task(_configure(frr, commands, started=started))
         try:
             await end.wait()
         finally:
-            for one in tasks:
-                one.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            configuring.cancel()
+            await asyncio.gather(configuring, return_exceptions=True)
 
 
 async def _configure(frr: Frr, commands: Mapping[str, list[str]], *, started: asyncio.Queue[str]) -> None:
