@@ -116,9 +116,9 @@ class Balancing:
             head = self._cloud.load_balancers.head(identity)
             if head.state is BalancerState.ACTIVE:
                 return None
-            if head.state is BalancerState.BUSY:
-                return NotYet(f"load balancer {head.name} is still {head.status}")
-            raise Terminal(f"load balancer {head.name} is {head.status} in the cloud", hint="`moyai up` makes it again")
+            if head.state in (BalancerState.FAILED, BalancerState.DELETING, BalancerState.DELETED):
+                raise Terminal(f"load balancer {head.name} is {head.status} in the cloud", hint="`moyai up` makes it again")
+            return NotYet(f"load balancer {head.name} is still {head.status}")
 
         def late(seen: NotYet) -> Terminal:
             return Terminal(f"{seen.missing} after {timeout:.0f} s", hint="`moyai up` again goes on here")

@@ -40,7 +40,8 @@ _CHECK = Monitor(
     http_method="GET",
     expected_codes="200",
 )
-_USABLE = (BalancerState.ACTIVE, BalancerState.BUSY)
+#: It comes back from none of these.
+_LOST = (BalancerState.FAILED, BalancerState.DELETING, BalancerState.DELETED)
 
 
 def plan_balancer(now: Situation, *, port: str) -> Iterator[s.Step]:
@@ -49,7 +50,7 @@ def plan_balancer(now: Situation, *, port: str) -> Iterator[s.Step]:
     made = s.created(keys.API_BALANCER)
     if whole is None:
         if found is not None:
-            why = f"it is {found.status}" if found.state not in _USABLE else "parts of it are gone"
+            why = f"it is {found.status}" if found.state in _LOST else "parts of it are gone"
             yield s.Delete(key=keys.API_BALANCER, object_id=found.id, why=why)
         wanted = wanted_balancer(now, members=tuple(map(_member, first_planes(now))))
         after = (s.created(keys.port(port)), s.deleted(keys.API_BALANCER))
@@ -84,7 +85,7 @@ def lead_out(now: Situation, name: str, *, after: tuple[s.StepId, ...]) -> Itera
 def usable(now: Situation) -> Listener | None:
     """The listener of the load balancer that exists; None where it must be made again, or for the first time."""
     found = now.existing.balancer
-    if found is None or found.state not in _USABLE:
+    if found is None or found.state in _LOST:
         return None
     listener = next((one for one in found.listeners if one.port == API_PORT), None)
     return listener if listener and listener.pool and listener.pool.monitor else None
