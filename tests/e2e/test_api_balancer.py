@@ -118,3 +118,16 @@ def test_three_become_one_while_clients_go_on(balanced: Balanced) -> None:
     assert max(client.reads.gap(began), client.writes.gap(began)) < ANSWERS_WITHIN
     assert len(balanced.led()) == 1
     assert balanced.has_nothing_to_do()
+
+
+def test_a_load_balancer_that_somebody_deleted_is_made_again_with_the_same_address(balanced: Balanced) -> None:
+    (found,) = balanced.provider.load_balancers.load_balancers(name=f"{balanced.name}-api")
+    balanced.provider.load_balancers.delete(found.id)
+    until("it is gone", lambda: not balanced.provider.load_balancers.load_balancers(name=found.name), within=60)
+    began = time.monotonic()
+    balanced.moyai("up", str(balanced.folder))
+    print(f"\na load balancer that was deleted made again in {time.monotonic() - began:.0f} s")
+    (made,) = balanced.provider.load_balancers.load_balancers(name=found.name)
+    assert (made.vip_port_id, made.vip_address) == (found.vip_port_id, found.vip_address)
+    assert balanced.kubectl("get", "nodes", "--no-headers")
+    assert balanced.has_nothing_to_do()
