@@ -165,7 +165,7 @@ def company(request: pytest.FixtureRequest) -> Company:
 @pytest.fixture
 def cloud(company: Company) -> Generator[str]:
     config = LocalCloudConfig(
-        "company", management_cidr="10.232.0.0/24", external_cidr="10.232.1.0/24", profile=profile.load(company.likes)
+        "company", management_cidr="10.236.0.0/24", external_cidr="10.237.0.0/24", profile=profile.load(company.likes)
     )
     with running_cloud(config) as name:
         yield name
