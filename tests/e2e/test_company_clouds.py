@@ -58,14 +58,14 @@ PROVIDER = {"existing": {"network": "corp"}, "disableExternalNetwork": True, "mo
 COMPANIES = (
     Company(
         ("provider-network", "no-octavia"),
-        {"network": PROVIDER, "services": {"announce": {"ranges": ["198.18.4.192/28"]}}},
+        {"network": PROVIDER, "services": {"announce": {"ranges": ["10.238.0.192/28"]}}},
         {
             "{}": "has no routers",
             '{"network": {"existing": {"network": "corp"}, "disableExternalNetwork": true}}': "should be 'host-gw'",
             '{"network": {"existing": {"network": "corp"}}}': "disableExternalNetwork: false, should be true",
             '{"network": {"existing": {"network": "crop"}}}': "has no such network",
         },
-        announced="198.18.4.192-198.18.4.195",
+        announced="10.238.0.192-10.238.0.195",
     ),
     Company(
         ("provider-network", "no-address-pairs"),
