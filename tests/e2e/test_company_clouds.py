@@ -58,14 +58,14 @@ PROVIDER = {"existing": {"network": "corp"}, "disableExternalNetwork": True, "mo
 COMPANIES = (
     Company(
         ("provider-network", "no-octavia"),
-        {"network": PROVIDER, "services": {"announce": {"ranges": ["198.18.4.192/28"]}}},
+        {"network": PROVIDER, "services": {"announce": {"ranges": ["10.238.0.192/28"]}}},
         {
             "{}": "has no routers",
             '{"network": {"existing": {"network": "corp"}, "disableExternalNetwork": true}}': "should be 'host-gw'",
             '{"network": {"existing": {"network": "corp"}}}': "disableExternalNetwork: false, should be true",
             '{"network": {"existing": {"network": "crop"}}}': "has no such network",
         },
-        announced="198.18.4.192-198.18.4.195",
+        announced="10.238.0.192-10.238.0.195",
     ),
     Company(
         ("provider-network", "no-address-pairs"),
@@ -165,7 +165,7 @@ def company(request: pytest.FixtureRequest) -> Company:
 @pytest.fixture
 def cloud(company: Company) -> Generator[str]:
     config = LocalCloudConfig(
-        "company", management_cidr="10.232.0.0/24", external_cidr="10.232.1.0/24", profile=profile.load(company.likes)
+        "company", management_cidr="10.236.0.0/24", external_cidr="10.237.0.0/24", profile=profile.load(company.likes)
     )
     with running_cloud(config) as name:
         yield name

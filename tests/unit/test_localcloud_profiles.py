@@ -61,7 +61,7 @@ def test_a_provider_network_reaches_every_hypervisor_and_the_host() -> None:
     config, context = config_of("provider-network"), context_of("provider-network")
     links = inside.links(config)
     assert "link add os-br-x1 type bridge" in links
-    assert "address add 198.18.4.1/24 dev os-br-x1" in links
+    assert "address add 10.238.0.1/24 dev os-br-x1" in links
     assert "link set hv2-wire-x1 master os-br-x1 up" in links
     assert "link set wire-x1 up" in inside.hypervisor_links(config, config.hypervisors[1])
     texts = files(context)
@@ -71,7 +71,7 @@ def test_a_provider_network_reaches_every_hypervisor_and_the_host() -> None:
         section = parsed(texts[name])["linux_bridge"]
         assert (section["bridge_mappings"], section["physical_interface_mappings"]) == (bridges, "corp:wire-x1")
     assert "iifname { os-br-ex, os-br-x1 } jump machines" in inside.filter_rules(config)
-    assert "ip saddr { 10.2.0.0/24, 198.18.4.0/24 }" in host.outbound_rules(config)
+    assert "ip saddr { 10.2.0.0/24, 10.238.0.0/24 }" in host.outbound_rules(config)
 
 
 def test_an_external_network_more_ends_where_the_routers_are() -> None:
@@ -146,5 +146,5 @@ def test_a_profile_is_read_from_a_file_of_the_users(tmp_path: Path) -> None:
 
 def test_networks_of_a_profile_are_apart_from_the_others() -> None:
     made = profile.load(["provider-network"])
-    with pytest.raises(UsageError, match=r"network corp 198.18.4.0/24 overlaps external 198.18.4.0/24"):
-        replace(LocalCloudConfig(external_cidr="198.18.4.0/24"), profile=made)
+    with pytest.raises(UsageError, match=r"network corp 10.238.0.0/24 overlaps external 10.238.0.0/24"):
+        replace(LocalCloudConfig(external_cidr="10.238.0.0/24"), profile=made)
