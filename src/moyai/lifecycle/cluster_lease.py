@@ -28,7 +28,7 @@ from moyai.linux.proc import boot
 #: Seconds: after so many without a renewal somebody else may take over; between two renewals; between two looks.
 DURATION, RENEWAL, LOOK = 30, 5.0, 1.0
 #: Seconds for a call that a command waits for.
-TIMEOUT = 3.0
+TIMEOUT = 5.0
 _COMMAND, _PLACE = "moyai.dev/command", "moyai.dev/place"
 
 
