@@ -59,6 +59,7 @@ def take(
     ask_providers: bool = False,
     ask_login: bool = False,
     ask_sources: bool = False,
+    ask_types: bool = False,
     answers: Answers = Answers(),
     notes: MachineNotes | None = None,
 ) -> Observed:
@@ -66,7 +67,8 @@ def take(
 
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
     the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
-    ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
+    ``ask_types``: whether it matters which volume types there are. ``answers``: what is not asked again.
+    ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
     """
     known = {name: answer for name, answer in vars(answers).items() if answer is not None}
     tag = cluster_tag(uid)
@@ -97,7 +99,7 @@ def take(
             {
                 **_of_capabilities(cloud, offered, name=name, tag=tag),
                 **(
-                    _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login)
+                    _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login, ask_types=ask_types)
                     if up
                     else _of_down(cloud, offered, uid=uid)
                 ),
@@ -139,6 +141,8 @@ def take(
         entrance=got.get("entrance"),
         served=got.get("served", frozenset()),
         keypairs=tuple(got["keypairs"]),
+        volume_types=tuple(got.get("volume_types", ())),
+        spread_groups=tuple(got.get("spread_groups", ())),
         credentials={one.name: one.id for one in got.get("credentials", ())},
         credential_ends={one.name: one.expires for one in got.get("credentials", ()) if one.expires},
         quotas=tuple(got.get("quotas", ())),
@@ -169,6 +173,8 @@ def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str
     calls: dict[str, Callable[[], Any]] = {}
     if Capability.ROUTERS in offered:
         calls["routers"] = cloud.routers.routers
+    if Capability.SPREAD in offered:
+        calls["spread_groups"] = cloud.machines.spread_groups
     if Capability.FLOATING_IPS in offered:
         calls["floating_ips"] = cloud.addresses.floating_ips
     if Capability.ENTRANCES in offered:
@@ -179,13 +185,15 @@ def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str
 
 
 def _of_up(
-    cloud: Cloud, offered: Collection[Capability], *, ask_providers: bool, ask_login: bool
+    cloud: Cloud, offered: Collection[Capability], *, ask_providers: bool, ask_login: bool, ask_types: bool
 ) -> dict[str, Callable[[], Any]]:
     calls: dict[str, Callable[[], Any]] = {}
     if Capability.QUOTAS in offered:
         calls["quotas"] = cloud.quotas.quotas
     if ask_login and Capability.CREDENTIALS in offered:
         calls["login"] = cloud.credentials.own_login
+    if ask_types and Capability.DISKS in offered:
+        calls["volume_types"] = lambda: [one.name for one in cloud.disks.types()]
     if ask_providers and Capability.LOAD_BALANCERS in offered:
         calls["balancer_providers"] = lambda: _providers(cloud)
     return calls

@@ -43,6 +43,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.changes import refuse_version
 from moyai.plan.cloud_names import name_notes, names_in_cloud
+from moyai.plan.demands import asks_types
 from moyai.plan.graph import Made, Plan
 from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed, Recorded
@@ -210,6 +211,7 @@ def look(
             ask_providers=provider,
             ask_login=not recorded.ready,
             ask_sources=not recorded.ready,
+            ask_types=asks_types(cluster.spec),
             answers=answers or Answers(),
             notes=notes,
         )

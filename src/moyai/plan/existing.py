@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from moyai.cloud.entrances import Entrance
-from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
+from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, SpreadGroup, Subnet
 from moyai.core.ids import Role, machine_tag
 from moyai.core.keys import Key
 from moyai.plan import keys
@@ -41,7 +41,7 @@ T = TypeVar("T", bound=_Named)
 class Existing:
     """``groups`` are by role, ``ports`` by node or by a machine's place, ``servers`` by node. ``machines``: those beside the
     cluster, by name; ``addresses``: their floating IPs. ``networks`` and ``subnets``: those beside the cluster's own, by the
-    network's name. ``adopt``: steps that tag what is untagged."""
+    network's name. ``spread_groups``: by pool. ``adopt``: steps that tag what is untagged."""
 
     network: Network | None = None
     subnet: Subnet | None = None
@@ -56,6 +56,7 @@ class Existing:
     floating_ip: FloatingIP | None = None
     entrance: Entrance | None = None
     key_pair: str = ""
+    spread_groups: Mapping[str, SpreadGroup] = field(default_factory=dict[str, SpreadGroup])
     credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
     adopt: tuple[s.Adopt, ...] = ()
 
@@ -75,6 +76,7 @@ class Existing:
             ids[keys.FLOATING_IP] = self.floating_ip.id
         if self.entrance is not None:
             ids[keys.ENTRANCE] = self.entrance.id
+        ids |= {keys.spread_group(pool): group.id for pool, group in self.spread_groups.items()}
         if self.key_pair:
             ids[keys.KEY_PAIR] = self.key_pair
         return Made(
@@ -92,9 +94,10 @@ def find_existing(
     nodes: Iterable[str] = (),
     networks: Iterable[str] = (),
     machines: Iterable[PlannedMachine] = (),
+    pools: Iterable[str] = (),
 ) -> Existing:
     """``nodes``: names of the nodes whose ports count when they are untagged. ``networks``: names of those beside the cluster's
-    own. ``machines``: those beside the cluster."""
+    own. ``machines``: those beside the cluster. ``pools``: whose groups count that keep machines apart."""
     uid = recorded.uid
     adopt: list[s.Adopt] = []
     machines = tuple(machines)
@@ -157,6 +160,12 @@ def find_existing(
         ),
         entrance=observed.entrance,
         key_pair=name if name in observed.keypairs else "",
+        spread_groups={
+            pool: one
+            for pool in pools
+            for one in observed.spread_groups
+            if one.name == keys.unique_name(cluster, uid, what=pool)
+        },
         credentials={
             key: observed.credentials[credential]
             for key, credential in _credentials(cluster, uid, there=observed.credentials).items()

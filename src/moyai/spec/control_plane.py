@@ -10,15 +10,16 @@ from typing import Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from moyai.spec.base import Model, problem
+from moyai.spec.base import problem
 from moyai.spec.object_names import Choice, Name
+from moyai.spec.root_volume import MachineForm
 
 Endpoint = Literal["auto", "single", "vrrp"]
 #: etcd's own advice: more members make each write slower.
 MOST = 5
 
 
-class ControlPlane(Model):
+class ControlPlane(MachineForm):
     """The machines of the control plane."""
 
     replicas: int = Field(
