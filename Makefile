@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host test-long test-upgrade test-restore conformance bench peers chaos simulate lint style types unit format setup
+.PHONY: up check test test-host test-image test-long test-upgrade test-restore conformance bench peers chaos simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -25,7 +25,13 @@ test: setup
 RELEASES ?= 12 13
 test-host: setup
 	@./scripts/test-packages
-	MOYAI_TEST_RELEASES="$(RELEASES)" nice -n 5 .venv/bin/pytest -q -s tests/host
+	MOYAI_TEST_RELEASES="$(RELEASES)" nice -n 5 .venv/bin/pytest -q -s tests/host/test_host.py
+
+# The node image as a disk: a control plane by BIOS from a config drive, and a start by UEFI with Secure Boot, in virtual machines
+# under software emulation. Ten minutes on an idle machine; needs root, for the image.
+test-image: setup
+	@./scripts/test-packages
+	nice -n 5 .venv/bin/pytest -q -s -n 0 tests/host/test_node_disk.py
 
 # The end-to-end tests of minutes that `make test` leaves out, on a cloud of its own. About a quarter of an hour; needs root.
 test-long: setup

@@ -34,9 +34,9 @@ from moyai.cloud.disks import Disks
 from moyai.cloud.entrances import Entrances
 from moyai.cloud.kind import CloudKind
 from moyai.cloud.load_balancers import LoadBalancers
+from moyai.cloud.machines import Machines
 from moyai.cloud.model import (
     BootDisk,
-    Flavor,
     FloatingIP,
     Image,
     Network,
@@ -46,7 +46,6 @@ from moyai.cloud.model import (
     Router,
     SecurityGroup,
     SecurityGroupRule,
-    Server,
     SourceAddress,
     Subnet,
 )
@@ -64,7 +63,8 @@ class Capability(StrEnum):
     single keys of it can be deleted; without it a server shows the cluster's alone. ``SNAPSHOTS``: of volumes.
     ``EXISTING_NETWORKS``: machines can be in a network that the user has already, and behind a router of the user's.
     ``PUBLIC_CARDS``: a machine can be made with a card in an external network, and a port without a machine leaves nothing in
-    the cloud. ``ENTRANCES``: see ``cloud.entrances``.
+    the cloud. ``ENTRANCES``: see ``cloud.entrances``. ``ROOT_VOLUMES``: a server can begin on a volume of a chosen size and
+    type. ``SPREAD``: servers of one group run on different hosts, always or where that is possible.
     """
 
     ROUTERS = "routers"
@@ -80,6 +80,8 @@ class Capability(StrEnum):
     EXISTING_NETWORKS = "networks that exist"
     PUBLIC_CARDS = "public network cards"
     ENTRANCES = "public addresses that lead to machines"
+    ROOT_VOLUMES = "root disks from volumes"
+    SPREAD = "groups of servers on different hosts"
 
 
 #: What a cloud may have in the place of routers and floating IPs.
@@ -105,77 +107,6 @@ class AbsentPart:
             raise CapabilityAbsent(self._cloud, self._capability)
 
         return absent
-
-
-class Machines(Protocol):
-    """Servers, their flavors and zones, and the key pairs that are put on them."""
-
-    def flavors(self) -> list[Flavor]: ...
-    def zones(self) -> list[str]:
-        """Availability zones that can take servers now."""
-        ...
-
-    def servers(self, *, tag: str | None = None) -> list[Server]: ...
-    def settled_servers(self, *, tag: str) -> frozenset[str]:
-        """Names of those that run or have failed: what a wait asks for, as it costs a cloud little."""
-        ...
-
-    def server(self, server_id: str) -> Server: ...
-    def provider_id(self, server_id: str, zone: str = "") -> str:
-        """How a Node of Kubernetes names this server (``spec.providerID``). ``zone``: the server's, which some clouds name
-        there as well. Asks the cloud nothing."""
-        ...
-
-    def server_id(self, provider_id: str) -> str | None:
-        """The server that a Node names; None for a node of another cloud, or of none. Asks the cloud nothing."""
-        ...
-
-    def create_server(
-        self,
-        *,
-        name: str,
-        image_id: str,
-        flavor_id: str,
-        port_ids: Sequence[str],
-        user_data: str,
-        zone: str = "",
-        key_name: str = "",
-        metadata: Mapping[str, str],
-        tags: Sequence[str],
-    ) -> Server:
-        """Ask for a server; returns while it is still STARTING. ``user_data`` is plain text (the adapter encodes it)."""
-        ...
-
-    def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None: ...
-    def delete_server(self, server_id: str) -> None: ...
-    def stop_server(self, server_id: str) -> None: ...
-    def start_server(self, server_id: str) -> None: ...
-    def resume_server(self, server_id: str) -> None:
-        """Let a SUSPENDED server go on. One that runs is success."""
-        ...
-
-    def reboot_server(self, server_id: str) -> None:
-        """Ask a running server's system to end and to start again; returns while it is still STARTING."""
-        ...
-
-    def console_log(self, server_id: str, lines: int = 100) -> str: ...
-    def attach_volume(self, server_id: str, volume_id: str) -> None:
-        """Ask for it; returns before the volume is in use."""
-        ...
-
-    def detach_volume(self, server_id: str, volume_id: str) -> None:
-        """Ask for it; returns before the volume is free. A server that is gone or never had it is success."""
-        ...
-
-    def keypairs(self) -> list[str]:
-        """Names of this user's key pairs."""
-        ...
-
-    def create_keypair(self, name: str, public_key: str) -> None:
-        """A taken name raises Conflict."""
-        ...
-
-    def delete_keypair(self, name: str) -> None: ...
 
 
 class Tags(Protocol):

@@ -21,16 +21,19 @@ LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True)
 class Flavor:
+    """``disk_gb``: of the root disk that comes with it, 0 for none; None where the cloud does not say it."""
+
     id: str
     name: str
     vcpus: int
     memory_mb: int
+    disk_gb: int | None = None
 
 
 @dataclass(frozen=True)
 class Image:
     """``ready``: machines can be made from it. ``empty``: it was announced, and no content has been sent yet. ``created``: the
-    time in ISO 8601, empty where the cloud does not say it."""
+    time in ISO 8601, empty where the cloud does not say it. ``min_disk_gib``: what a machine needs, 0 where nothing is said."""
 
     id: str
     name: str
@@ -40,6 +43,7 @@ class Image:
     properties: Mapping[str, str] = field(default_factory=dict[str, str])
     empty: bool = False
     created: str = ""
+    min_disk_gib: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,23 @@ class BootDisk:
     min_ram_mib: int
     agent: bool = False
     firmware: Literal["", "bios", "uefi"] = ""
+
+
+@dataclass(frozen=True)
+class RootDisk:
+    """A root disk that is a volume. ``type``: the cloud's volume type, empty for its default."""
+
+    size_gb: int
+    type: str = ""
+
+
+@dataclass(frozen=True)
+class SpreadGroup:
+    """A group whose servers run on different hosts. ``strict``: always; otherwise where that is possible."""
+
+    id: str
+    name: str
+    strict: bool
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     KEY_PAIR = "key pair"
     CREDENTIAL = "credential"
     SERVER = "server"
+    #: Keeps servers on different hosts.
+    SPREAD_GROUP = "server group"
     #: A public address that leads to the API's port of control planes.
     ENTRANCE = "entrance"
     LOAD_BALANCER = "load balancer"

@@ -67,6 +67,7 @@ def take(
     ask_rights: bool = False,
     existing: ExistingNetwork = NONE_EXISTING,
     ask_balancer: bool = False,
+    ask_types: bool = False,
     answers: Answers = Answers(),
     notes: MachineNotes | None = None,
 ) -> Observed:
@@ -76,7 +77,7 @@ def take(
     the user's own login can do. ``ask_rights``: whether it matters if the user may make routers, floating IPs and ports that
     send from other addresses. ``existing``: networks of the user's that are to be used.
     ``ask_balancer``: whether a load balancer of the cloud is to stand before the API.
-    ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
+    ``ask_types``: whether it matters which volume types there are. ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
     """
     known = {name: answer for name, answer in vars(answers).items() if answer is not None}
     tag = cluster_tag(uid)
@@ -109,7 +110,7 @@ def take(
             {
                 **_of_capabilities(cloud, offered, name=name, tag=tag),
                 **(
-                    _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login)
+                    _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login, ask_types=ask_types)
                     if up
                     else _of_down(cloud, offered, uid=uid)
                 ),
@@ -169,6 +170,8 @@ def take(
         api_balancer=got.get("api_balancer"),
         served=got.get("served", frozenset()),
         keypairs=tuple(got["keypairs"]),
+        volume_types=tuple(got.get("volume_types", ())),
+        spread_groups=tuple(got.get("spread_groups", ())),
         credentials={one.name: one.id for one in got.get("credentials", ())},
         credential_ends={one.name: one.expires for one in got.get("credentials", ()) if one.expires},
         quotas=tuple(got.get("quotas", ())),
@@ -199,6 +202,8 @@ def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str
     calls: dict[str, Callable[[], Any]] = {}
     if Capability.ROUTERS in offered:
         calls["routers"] = cloud.routers.routers
+    if Capability.SPREAD in offered:
+        calls["spread_groups"] = cloud.machines.spread_groups
     if Capability.FLOATING_IPS in offered:
         calls["floating_ips"] = cloud.addresses.floating_ips
     if Capability.ENTRANCES in offered:
@@ -225,13 +230,15 @@ def _rights(cloud: Cloud, offered: Collection[Capability], *, existing: Existing
 
 
 def _of_up(
-    cloud: Cloud, offered: Collection[Capability], *, ask_providers: bool, ask_login: bool
+    cloud: Cloud, offered: Collection[Capability], *, ask_providers: bool, ask_login: bool, ask_types: bool
 ) -> dict[str, Callable[[], Any]]:
     calls: dict[str, Callable[[], Any]] = {}
     if Capability.QUOTAS in offered:
         calls["quotas"] = cloud.quotas.quotas
     if ask_login and Capability.CREDENTIALS in offered:
         calls["login"] = cloud.credentials.own_login
+    if ask_types and Capability.DISKS in offered:
+        calls["volume_types"] = lambda: [one.name for one in cloud.disks.types()]
     if ask_providers and Capability.LOAD_BALANCERS in offered:
         calls["balancer_providers"] = lambda: _providers(cloud)
     return calls

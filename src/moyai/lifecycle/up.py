@@ -44,6 +44,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.changes import refuse_version
 from moyai.plan.cloud_names import name_notes, names_in_cloud
+from moyai.plan.demands import asks_types
 from moyai.plan.graph import Made, Plan
 from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed, Recorded
@@ -222,6 +223,7 @@ def look(
             ask_rights=not recorded.ready,
             existing=cluster.spec.network.existing,
             ask_balancer=cluster.spec.control_plane.balanced,
+            ask_types=asks_types(cluster.spec),
             answers=answers or Answers(),
             notes=notes,
         )

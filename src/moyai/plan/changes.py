@@ -24,6 +24,8 @@ _CONTROLLERS = "the cloud controller manager was deployed with it"
 _MACHINES = "machines are made or removed"
 _API_SERVER = "the API server was started with it"
 _KUBELET = "a kubelet is configured when its machine is made"
+_ROOT = "a machine keeps its root disk"
+_GROUP = "it counts for the next machines that are made"
 #: Fields below ``spec`` that stay as they were, each with the reason.
 _FIXED: Mapping[str, str] = {
     "cloud": "the cluster's objects are in that cloud",
@@ -58,6 +60,7 @@ _ROLLING: Mapping[str, str] = {
     "image": "machines are made from it",
     "controlPlane.flavor": "a machine keeps its flavor",
     "controlPlane.zones": "a machine keeps its zone",
+    "controlPlane.rootVolume": _ROOT,
     "security.seccompDefault": _KUBELET,
     "security.podPidsLimit": _KUBELET,
     "security.protectKernelDefaults": _KUBELET,
@@ -65,13 +68,14 @@ _ROLLING: Mapping[str, str] = {
     "security.imageGCHighThresholdPercent": _KUBELET,
 }
 #: Those of them that a control plane without a virtual address cannot change, since no other machine can take its place.
-_OF_PLANES: Mapping[str, str] = {"controlPlane.flavor": _MACHINE}
+_OF_PLANES: Mapping[str, str] = {"controlPlane.flavor": _MACHINE, "controlPlane.rootVolume": _MACHINE}
 #: Fields of a node pool that a machine has from its start to its end.
 _ROLLING_IN_POOL: Mapping[str, str] = {
     "flavor": "a machine keeps its flavor",
     "zones": "a machine keeps its zone",
     "labels": "a node registers with them",
     "taints": "a node registers with them",
+    "rootVolume": _ROOT,
 }
 #: Of these fields, those whose value the cloud shows of each machine.
 _SHOWN, _SHOWN_IN_POOL = {"controlPlane.flavor", "controlPlane.zones"}, {"flavor", "zones"}
@@ -79,9 +83,11 @@ _SHOWN, _SHOWN_IN_POOL = {"controlPlane.flavor", "controlPlane.zones"}, {"flavor
 _LIVE_IN_POOL: Mapping[str, str] = {
     "rollingUpdate": "it counts for the next machines that are replaced",
     "drain": "it counts for the next nodes that leave",
+    "antiAffinity": _GROUP,
 }
 _LIVE: Mapping[str, str] = {
     "controlPlane.replicas": _MACHINES,
+    "controlPlane.antiAffinity": _GROUP,
     "access.apiCIDRs": "rules of the firewall follow",
     "access.sshCIDRs": "rules of the firewall follow",
     "network.bgp": "the agents speak to other routers",
@@ -95,6 +101,8 @@ _LIVE: Mapping[str, str] = {
 _NETWORK_LIVE = "networks beside the cluster's own are made or removed"
 _NETWORK_FIXED = "machines have addresses of it"
 _POOLS_NETWORK = "its machines have addresses of it"
+#: A machine of before there was a choice has its root on the flavor's disk.
+NO_ROOT_VOLUME: Mapping[str, Any] = {"sizeGiB": 0, "type": ""}
 #: Fields that a cluster of before has as they are by default, though its record has no such field.
 _ALWAYS: Mapping[str, Any] = {
     "backup.to": "",
@@ -103,6 +111,8 @@ _ALWAYS: Mapping[str, Any] = {
     "machines": [],
     "network.disableExternalNetwork": False,
     "network.existing": {"network": "", "subnet": "", "router": ""},
+    "controlPlane.rootVolume": NO_ROOT_VOLUME,
+    "controlPlane.antiAffinity": "auto",
 }
 
 
@@ -198,9 +208,10 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
         if (before := earlier.get("network", NODES)) != later["network"]:
             yield Change(f"{where}.network", before, later["network"], "fixed", _POOLS_NETWORK)
         for path, reason in _ROLLING_IN_POOL.items():
-            if earlier[path] != later[path]:
+            # a pool of before there was a choice has its machines on the flavor's disk
+            if (before := earlier.get(path, NO_ROOT_VOLUME)) != later[path]:
                 shown = path in _SHOWN_IN_POOL
-                yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason, pool=name, shown=shown)
+                yield Change(f"{where}.{path}", before, later[path], "rolling", reason, pool=name, shown=shown)
         for path, reason in _LIVE_IN_POOL.items():
             # a pool of before there was a choice has the default
             if path in earlier and earlier[path] != later[path]:

@@ -5,7 +5,7 @@ A name that the cloud has not is a UsageError that names what it does have: the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from moyai.cloud.model import Flavor, Image, Network
@@ -78,6 +78,7 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
     if provider and observed.balancer_providers and provider not in observed.balancer_providers:
         what = "load balancer provider"
         raise absent("spec.loadBalancer.provider", provider, what=what, offered=observed.balancer_providers, cloud=spec.cloud)
+    _check_roots(spec, flavors, images=(image, other or image), types=observed.volume_types)
     if not external:
         return Choices(flavors=flavors, image=image, worker_image=other, machine_images=beside)
     network = _network(observed, "spec.network.externalNetwork", name=spec.network.external_network, cloud=spec.cloud)
@@ -92,6 +93,36 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Ve
         if floating
         else network,
     )
+
+
+def asks_types(spec: ClusterSpec) -> bool:
+    """Whether a root volume has a type, so that it matters which the cloud has."""
+    return any(one.root_volume.type for one in (spec.control_plane, *spec.node_pools))
+
+
+def _check_roots(
+    spec: ClusterSpec, flavors: Mapping[str, Flavor], *, images: tuple[Image, Image], types: Collection[str]
+) -> None:
+    """UsageError for machines whose root would not hold their image. ``images``: of control planes, of workers."""
+    uses = [("spec.controlPlane", spec.control_plane.flavor, spec.control_plane.root_volume, images[0])]
+    uses += [(f"spec.nodePools[{n}]", one.flavor, one.root_volume, images[1]) for n, one in enumerate(spec.node_pools)]
+    for where, name, root, image in uses:
+        least, disk = image.min_disk_gib, flavors[name].disk_gb
+        if root.size_gib:
+            if image.properties.get("moyai_format") == "rootfs-tar":
+                raise UsageError(f"{where}.rootVolume: should be left out: image {image.name} is an archive and not a disk")
+            if root.size_gib < least:
+                raise UsageError(
+                    f"{where}.rootVolume.sizeGiB: {root.size_gib}, should be at least {least} for image {image.name}"
+                )
+            if root.type and types and root.type not in types:
+                raise absent(f"{where}.rootVolume.type", root.type, what="volume type", offered=types, cloud=spec.cloud)
+        elif disk is not None and disk < least:
+            has = f"has a disk of {disk} GiB" if disk else "has no disk"
+            raise UsageError(
+                f"{where}.flavor: {name!r} {has}, image {image.name} needs {least} GiB",
+                hint=f"another flavor, or {where}.rootVolume.sizeGiB",
+            )
 
 
 def _image(spec: ClusterSpec, observed: Observed, *, version: str) -> Image:

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from moyai.cloud.entrances import Entrance
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
+from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, SpreadGroup, Subnet
 from moyai.core.ids import Role, machine_tag
 from moyai.core.keys import Key
 from moyai.plan import keys
@@ -43,7 +43,8 @@ T = TypeVar("T", bound=_Named)
 class Existing:
     """``groups`` are by role, ``ports`` by node or by a machine's place, ``servers`` by node. ``machines``: those beside the
     cluster, by name; ``addresses``: their floating IPs. ``networks`` and ``subnets``: those beside the cluster's own, by the
-    network's name. ``balancer``: the one before the API. ``adopt``: steps that tag what is untagged."""
+    network's name. ``balancer``: the one before the API. ``spread_groups``: by pool. ``adopt``: steps that tag what is
+    untagged."""
 
     network: Network | None = None
     subnet: Subnet | None = None
@@ -59,6 +60,7 @@ class Existing:
     entrance: Entrance | None = None
     balancer: LoadBalancer | None = None
     key_pair: str = ""
+    spread_groups: Mapping[str, SpreadGroup] = field(default_factory=dict[str, SpreadGroup])
     credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
     adopt: tuple[s.Adopt, ...] = ()
 
@@ -80,6 +82,7 @@ class Existing:
             ids[keys.ENTRANCE] = self.entrance.id
         if self.balancer is not None:
             ids[keys.API_BALANCER] = self.balancer.id
+        ids |= {keys.spread_group(pool): group.id for pool, group in self.spread_groups.items()}
         if self.key_pair:
             ids[keys.KEY_PAIR] = self.key_pair
         return Made(
@@ -97,10 +100,12 @@ def find_existing(
     nodes: Iterable[str] = (),
     networks: Iterable[str] = (),
     machines: Iterable[PlannedMachine] = (),
+    pools: Iterable[str] = (),
     given: GivenNetwork = NOTHING_GIVEN,
 ) -> Existing:
     """``nodes``: names of the nodes whose ports count when they are untagged. ``networks``: names of those beside the cluster's
-    own. ``machines``: those beside the cluster. ``given``: networks of the user's, in place of the cluster's own."""
+    own. ``machines``: those beside the cluster. ``pools``: whose groups count that keep machines apart. ``given``: networks of
+    the user's, in place of the cluster's own."""
     uid = recorded.uid
     adopt: list[s.Adopt] = []
     machines = tuple(machines)
@@ -164,6 +169,12 @@ def find_existing(
         entrance=observed.entrance,
         balancer=observed.api_balancer,
         key_pair=name if name in observed.keypairs else "",
+        spread_groups={
+            pool: one
+            for pool in pools
+            for one in observed.spread_groups
+            if one.name == keys.unique_name(cluster, uid, what=pool)
+        },
         credentials={
             key: observed.credentials[credential]
             for key, credential in _credentials(cluster, uid, there=observed.credentials).items()

@@ -71,6 +71,11 @@ def server(node: str) -> Key:
     return Key(Kind.SERVER, node)
 
 
+def spread_group(pool: str) -> Key:
+    """The group that keeps a pool's machines on different hosts."""
+    return Key(Kind.SPREAD_GROUP, pool)
+
+
 def node_object(node: str) -> Key:
     return Key(Kind.NODE, node)
 

@@ -3,7 +3,7 @@
 Always holds: the text names aspects, each with a value or a digest of it, so that a plan can say what differs. An aspect that
 one of two texts does not have is no difference: another version of moyai may know more of them. Of a kubelet's
 settings the text has only those that differ from what clusters had before the setting existed, so a setting that a later moyai
-adds changes no text.
+adds changes no text. A text without an aspect of the root volume is of a machine on the flavor's disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KUBELET_FIELDS = (
 #: Aspects that have their value in the text.
 _SHOWN = {"kubernetes": "Kubernetes", "emulates": "emulated version"}
 #: Aspects that have a digest.
-_NAMED = {"image": "image", "kubelet": "kubelet settings", "labels": "labels", "taints": "taints"}
+_NAMED = {"root": "root volume", "image": "image", "kubelet": "kubelet settings", "labels": "labels", "taints": "taints"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ def machine_template(spec: ClusterSpec, *, pool: str, versions: Versions | None 
         "image": _digest(spec.image_of(version)),
         "kubelet": _digest({name: security[name] for name in KUBELET_FIELDS if security[name] != before[name]}),
     }
+    root = (found or spec.control_plane).root_volume
+    if root.size_gib:
+        aspects["root"] = _digest([root.size_gib, root.type])
     if found is None:
         aspects["emulates"] = versions.emulated
     else:
@@ -79,6 +82,8 @@ def differences(made: str, wanted: str, *, held: bool = False) -> Iterator[str]:
     version = wants.get("kubernetes", "")
     # each version has an image of its own, and may emulate another one
     implied = ("image", "emulates") if has.get("kubernetes", version) != version else ()
+    if has.get("root", "") != wants.get("root", ""):
+        yield _NAMED["root"]
     for name, value in wants.items():
         if has.get(name, value) == value or name in implied or (held and name in _SHOWN):
             continue

@@ -29,6 +29,7 @@ from moyai.cloud.model import (
     SecurityGroupRule,
     Server,
     Snapshot,
+    SpreadGroup,
     Subnet,
     Volume,
 )
@@ -146,6 +147,9 @@ class AccountFacts:
 class Observed:
     """``keypairs``: names. ``credentials``: name → id. ``subnets``: also the external networks'.
 
+    ``spread_groups``: those of the whole project. ``volume_types``: names, where a spec asks for one; empty where the cloud
+    does not list them.
+
     ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
@@ -179,6 +183,8 @@ class Observed:
     api_balancer: LoadBalancer | None = None
     served: frozenset[str] = frozenset()
     keypairs: tuple[str, ...] = ()
+    spread_groups: tuple[SpreadGroup, ...] = ()
+    volume_types: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])
     credential_ends: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
     quotas: tuple[Quota, ...] = ()

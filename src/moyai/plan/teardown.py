@@ -131,6 +131,9 @@ class _Teardown:
         for group in self.now.groups:
             if self._ours(group, *(keys.security_group(role) for role in GROUPS)):
                 self._delete(Kind.SECURITY_GROUP, group.id, name=group.name, after=[*machines.values(), *balancers, *ports])
+        for spread in self.now.spread_groups:
+            if keys.is_unique_name(spread.name, self.uid):
+                self._delete(Kind.SPREAD_GROUP, spread.id, name=spread.name, after=list(machines.values()))
         name = keys.unique_name(self.target.name, self.uid)
         if name in self.now.keypairs:
             self._delete(Kind.KEY_PAIR, name, name=name)

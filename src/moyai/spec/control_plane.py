@@ -11,8 +11,9 @@ from typing import Any, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from moyai.spec.address_types import Ip
-from moyai.spec.base import Model, problem
+from moyai.spec.base import problem
 from moyai.spec.object_names import Choice, Name
+from moyai.spec.root_volume import MachineForm
 
 Endpoint = Literal["auto", "single", "vrrp", "load-balancer"]
 #: How the API is really reached: ``auto`` stands for one of the others.
@@ -21,7 +22,7 @@ Way = Literal["single", "vrrp", "load-balancer"]
 MOST = 5
 
 
-class ControlPlane(Model):
+class ControlPlane(MachineForm):
     """The machines of the control plane."""
 
     replicas: int = Field(

@@ -27,6 +27,7 @@ from moyai.spec.forbidden_ranges import special_home
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.object_names import Choice, CloudName, Name, is_new
 from moyai.spec.rolling import Drain, RollingUpdate
+from moyai.spec.root_volume import MachineForm
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
@@ -108,7 +109,7 @@ class TaintSpec(Model):
     )
 
 
-class NodePool(Model):
+class NodePool(MachineForm):
     """A group of like workers."""
 
     name: Annotated[str, _dns_label(MAX_POOL_NAME)] = Field(

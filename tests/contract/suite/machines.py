@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.model import Power, Server
 from moyai.core.errors import Conflict, MoyaiError
 from moyai.core.ids import new_uid
@@ -43,6 +44,21 @@ class Machines:
             cloud.machines.delete_keypair(name)
         cloud.machines.delete_keypair(name)
         assert name not in cloud.machines.keypairs()
+
+    def test_groups_keep_servers_apart(self, site: Site) -> None:
+        machines, name = site.cloud.machines, f"test-{new_uid()}"
+        if Capability.SPREAD not in site.cloud.capabilities():
+            with pytest.raises(CapabilityAbsent):
+                machines.create_spread_group(name, strict=False)
+            return
+        made = machines.create_spread_group(name, strict=False)
+        try:
+            assert [one for one in machines.spread_groups() if one.name == name] == [made]
+            assert not made.strict
+        finally:
+            machines.delete_spread_group(made.id)
+        machines.delete_spread_group(made.id)
+        assert name not in [one.name for one in machines.spread_groups()]
 
     def test_a_node_names_its_server_and_no_other_clouds(self, site: Site) -> None:
         compute, server_id = site.cloud.machines, str(uuid4())

@@ -25,10 +25,12 @@ class MemoryImages(MemoryApi):
         with file.open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha512").hexdigest()
         with self._change():
+            least = disk.min_disk_gib if disk else 0
             known = {"distribution": distribution, **properties}
             if disk:
                 known |= {name: str(value) for name, value in asdict(disk).items() if value}
-            return self._store.images.put(Image(self._store.new_id(), name, "ACTIVE", checksum=checksum, properties=known))
+            image = Image(self._store.new_id(), name, "ACTIVE", checksum=checksum, properties=known, min_disk_gib=least)
+            return self._store.images.put(image)
 
     @api
     def delete_image(self, image_id: str) -> None:

@@ -10,7 +10,7 @@ from moyai.cloud.memory.addresses import show_addresses
 from moyai.cloud.memory.disks import attached, detached, disk_at
 from moyai.cloud.memory.session import MemoryApi, Session, api
 from moyai.cloud.memory.store import ServerTask
-from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
+from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, RootDisk, Server, SpreadGroup
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 
 #: How a Node of Kubernetes names a server of this cloud.
@@ -64,10 +64,14 @@ class MemoryMachines(MemoryApi):
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
+        root: RootDisk | None = None,
+        group_id: str = "",
     ) -> Server:
         store = self._store
         if zone and zone not in store.zones:
             raise self._refused(Terminal, f"The requested availability zone {zone} is not available")
+        if group_id and group_id not in store.spread_groups:
+            raise self._refused(Terminal, f"Invalid group: {group_id}")
         if key_name and key_name not in store.keypairs:
             raise self._refused(Terminal, f"Invalid key_name provided: {key_name}")
         flavor = store.flavors.get(flavor_id)
@@ -84,12 +88,16 @@ class MemoryMachines(MemoryApi):
             flavor_name=flavor.name,
             metadata=dict(metadata),
             tags=tuple(sorted(tags)),
-            image_id=image_id,
+            image_id="" if root else image_id,
         )
         server = _at(server, Power.STARTING)
         why = store.faults.breakage("machines.create_server", name)
         with self._change():
             store.servers.put(server)
+            if root:
+                store.roots[server.id] = root
+            if group_id:
+                store.spread[server.id] = group_id
             for port in ports:
                 store.ports.put(replace(port, device_id=server.id, use=PortUse.MACHINE, status="DOWN"))
             store.later(store.delays.server, lambda: self._built(server.id, why))
@@ -275,6 +283,22 @@ class MemoryMachines(MemoryApi):
             return
         with self._change():
             del self._store.keypairs[name]
+
+    @api
+    def spread_groups(self) -> list[SpreadGroup]:
+        return list(self._store.spread_groups)
+
+    @api
+    def create_spread_group(self, name: str, *, strict: bool) -> SpreadGroup:
+        with self._change():
+            return self._store.spread_groups.put(SpreadGroup(self._store.new_id(), name, strict))
+
+    @api
+    def delete_spread_group(self, group_id: str) -> None:
+        if group_id not in self._store.spread_groups:
+            return
+        with self._change():
+            self._store.spread_groups.drop(group_id)
 
     def _view(self, server: Server) -> Server:
         volumes = self._store.volumes.by("server", server.id)

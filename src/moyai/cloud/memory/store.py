@@ -29,11 +29,13 @@ from moyai.cloud.model import (
     Network,
     Port,
     PortUse,
+    RootDisk,
     Router,
     SecurityGroup,
     SecurityGroupRule,
     Server,
     Snapshot,
+    SpreadGroup,
     Subnet,
     Volume,
     VolumeType,
@@ -132,6 +134,10 @@ class Store:
             tag=table.tags, port=lambda one: (one.port_id,) if one.port_id else (), address=lambda one: (one.address,)
         )
         self.servers: Table[Server] = Table(tag=table.tags)
+        self.spread_groups: Table[SpreadGroup] = Table(name=table.name)
+        #: Server → its root volume, and its group.
+        self.roots: dict[str, RootDisk] = {}
+        self.spread: dict[str, str] = {}
         self.images: Table[Image] = Table(name=table.name)
         self.volumes: Table[Volume] = Table(
             name=table.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
-from moyai.cloud.model import Address, Flavor, Power, Server
+from moyai.cloud.model import Address, Flavor, Power, RootDisk, Server, SpreadGroup
 from moyai.cloud.nifcloud.error_codes import NameTaken, NoSuchObject
 from moyai.cloud.nifcloud.group_calls import GroupCalls, WireGroup
 from moyai.cloud.nifcloud.instance_calls import InstanceCalls, NewInstance, NewNic, WireInstance
@@ -80,9 +80,15 @@ class NifcloudMachines:
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
+        root: RootDisk | None = None,
+        group_id: str = "",
     ) -> Server:
         if left := sorted(set(metadata) - {CLUSTER_TAG}):
             raise CapabilityAbsent(self._cloud, Capability.METADATA, hint=f"it cannot hold {', '.join(left)}")
+        if root:
+            raise CapabilityAbsent(self._cloud, Capability.ROOT_VOLUMES)
+        if group_id:
+            raise CapabilityAbsent(self._cloud, Capability.SPREAD)
         mark, plans = mark_of(name, tags), [read_plan(one) for one in port_ids]
         groups = {one.group for one in plans if one.group}
         if len(groups) > 1:
@@ -111,6 +117,15 @@ class NifcloudMachines:
         )
         made = self._wire.create(lambda: self._own(wanted.name, mark), lambda: self._calls.run(wanted))
         return server_of(made)
+
+    def spread_groups(self) -> list[SpreadGroup]:
+        raise CapabilityAbsent(self._cloud, Capability.SPREAD)
+
+    def create_spread_group(self, name: str, *, strict: bool) -> SpreadGroup:
+        raise CapabilityAbsent(self._cloud, Capability.SPREAD)
+
+    def delete_spread_group(self, group_id: str) -> None:
+        raise CapabilityAbsent(self._cloud, Capability.SPREAD)
 
     def _zonal_group(self, group: str, zone: str) -> str:
         """The counterpart of a cluster's group in a further zone. A run that died before it made all of them is made up for;

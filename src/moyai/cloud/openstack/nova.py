@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from moyai.cloud.model import Flavor, Power, Quota, Server
+from moyai.cloud.model import Flavor, Power, Quota, RootDisk, Server, SpreadGroup
 from moyai.cloud.openstack import parse, provider_ids
 from moyai.cloud.openstack.server_states import WAKES
 from moyai.cloud.openstack.session import CloudSession, Params
@@ -16,9 +16,25 @@ from moyai.core.errors import Conflict, NotFound, UsageError
 
 #: OpenStack Queens. 2.37: networks are explicit; 2.47: the flavor is embedded; 2.52: tags at creation.
 _MICROVERSION = "2.60"
+#: A volume's type is named when its server is made.
+_VOLUME_TYPES = "2.67"
+#: Rules of groups whose servers are on different hosts: always, where possible. Soft ones: 2.15.
+_STRICT, _SOFT = "anti-affinity", "soft-anti-affinity"
 #: What Nova takes, counted after encoding.
 _USER_DATA_LIMIT = 65535
 _USER_DATA_HINT = "user data may have 65535 bytes, encoded and compressed"
+
+
+def _root(image_id: str, disk: RootDisk) -> dict[str, Any]:
+    """The volume that a server begins on. It goes with the server: nothing of a node's root outlives it."""
+    made = {
+        "source_type": "image",
+        "uuid": image_id,
+        "destination_type": "volume",
+        "boot_index": 0,
+        "volume_size": disk.size_gb,
+    }
+    return made | {"delete_on_termination": True} | ({"volume_type": disk.type} if disk.type else {})
 
 
 class NovaMachines:
@@ -83,6 +99,8 @@ class NovaMachines:
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
+        root: RootDisk | None = None,
+        group_id: str = "",
     ) -> Server:
         wanted: dict[str, Any] = {
             "name": name,
@@ -98,7 +116,13 @@ class NovaMachines:
             wanted["availability_zone"] = zone
         if key_name:
             wanted["key_name"] = key_name
-        made = self._nova.post("/servers", {"server": wanted}, operation=f"create server {name}")["server"]
+        if root:
+            wanted |= {"imageRef": "", "block_device_mapping_v2": [_root(image_id, root)]}
+        body: dict[str, Any] = {"server": wanted}
+        if group_id:
+            body["os:scheduler_hints"] = {"group": group_id}
+        nova = self._session.service("compute", microversion=_VOLUME_TYPES) if root and root.type else self._nova
+        made = nova.post("/servers", body, operation=f"create server {name}")["server"]
         # the answer has little more than the id; what was asked for is known, and the first look says the rest
         return Server(
             id=made["id"],
@@ -110,6 +134,25 @@ class NovaMachines:
             metadata=dict(metadata),
             tags=tuple(sorted(tags)),
         )
+
+    def spread_groups(self) -> list[SpreadGroup]:
+        rows = self._nova.list("/os-server-groups", "server_groups", operation="list server groups", params={"limit": 1000})
+        # before 2.64 a group has a list of policies
+        found = [(row, (row.get("policies") or [""])[0]) for row in rows]
+        return [
+            SpreadGroup(str(row["id"]), str(row["name"]), rule == _STRICT) for row, rule in found if rule in (_STRICT, _SOFT)
+        ]
+
+    def create_spread_group(self, name: str, *, strict: bool) -> SpreadGroup:
+        wanted = {"name": name, "policies": [_STRICT if strict else _SOFT]}
+        made = self._nova.post("/os-server-groups", {"server_group": wanted}, operation=f"create server group {name}")
+        return SpreadGroup(str(made["server_group"]["id"]), name, strict)
+
+    def delete_spread_group(self, group_id: str) -> None:
+        try:
+            self._nova.delete(f"/os-server-groups/{group_id}", operation="delete server group", object_id=group_id)
+        except NotFound:
+            return
 
     def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None:
         for key in sorted(keys):

@@ -52,6 +52,7 @@ def flavor(data: Json) -> Flavor:
         name=data["name"],
         vcpus=int(data["vcpus"]),
         memory_mb=int(data["ram"]),
+        disk_gb=int(data["disk"]) if "disk" in data else None,
     )
 
 
@@ -240,6 +241,7 @@ def image(data: Json) -> Image:
         checksum=_text(data.get("os_hash_value") or data.get("checksum")),
         empty=data.get("status") == "queued",
         created=_text(data.get("created_at")),
+        min_disk_gib=int(data.get("min_disk") or 0),
         properties={key: _text(value) for key, value in data.items() if key not in _IMAGE_FIELDS},
     )
 

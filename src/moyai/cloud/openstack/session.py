@@ -113,6 +113,8 @@ class CloudSession:
         absent = {capability for service, capability in CAPABILITIES.items() if not self.offers(service)}
         extensions = self.service("network").extensions() if self.offers("network") else frozenset[str]()
         absent |= {capability for capability, extension in EXTENSIONS.items() if extension not in extensions}
+        if Capability.DISKS in absent:
+            absent.add(Capability.ROOT_VOLUMES)
         return frozenset(set(Capability) - absent - ALTERNATIVES)
 
     def require(self, capability: Capability) -> None:

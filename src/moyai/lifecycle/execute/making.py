@@ -58,6 +58,7 @@ class Making:
                 handles(s.CreateFloatingIP, self._floating_ip),
                 handles(s.AttachFloatingIP, self._attach),
                 handles(s.CreateKeypair, self._keypair),
+                handles(s.CreateSpreadGroup, self._spread_group),
                 handles(s.CreateCredential, self._credential),
                 handles(s.HandOverCredential, self._hand_over),
                 handles(s.CreateServer, self._server),
@@ -224,6 +225,13 @@ class Making:
             machines.create_keypair(step.name, self._public_key)
         self._context.keep(step.key, step.name, name=step.name)
 
+    def _spread_group(self, step: s.CreateSpreadGroup, _: Progress) -> None:
+        self._create(
+            step.key,
+            step.name,
+            call=lambda: self._cloud.machines.create_spread_group(step.name, strict=step.strict),
+        )
+
     def _credential(self, step: s.CreateCredential, _: Progress) -> None:
         record, credentials = self._context.require_record(), self._cloud.credentials
         # the secret of an earlier run's, maybe the user's own
@@ -262,6 +270,8 @@ class Making:
                 key_name=self._context.id(keys.KEY_PAIR),
                 metadata=content.metadata,
                 tags=self._tags,
+                root=step.root,
+                group_id=self._context.id(keys.spread_group(step.spread)) if step.spread else "",
             ),
         )
 

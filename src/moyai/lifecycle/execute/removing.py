@@ -82,6 +82,7 @@ class Removing:
             Kind.KEY_PAIR: cloud.machines.delete_keypair,
             Kind.CREDENTIAL: cloud.credentials.delete_credential,
             Kind.SERVER: cloud.machines.delete_server,
+            Kind.SPREAD_GROUP: cloud.machines.delete_spread_group,
             Kind.VOLUME: cloud.disks.delete_volume,
             Kind.SNAPSHOT: cloud.disks.delete_snapshot,
             Kind.LOAD_BALANCER: self._balancer,

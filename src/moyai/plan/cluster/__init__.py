@@ -33,6 +33,7 @@ from moyai.plan.cluster.repair import cordon_notes, plan_repair
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
 from moyai.plan.cluster.rollout import Rollout, plan_rollout, rollout_notes
 from moyai.plan.cluster.situation import Situation, leaving_nodes
+from moyai.plan.cluster.spread import plan_spread, spread_notes, spread_pools
 from moyai.plan.cluster.waits import addon_notes, plan_waits
 from moyai.plan.demands import choose
 from moyai.plan.existing import find_existing
@@ -116,7 +117,14 @@ def _situation(
         names.append(keys.virtual_port(cluster.name).name)
     further = (one.name for one in cluster.spec.networks)
     existing = find_existing(
-        cluster.name, observed, recorded=recorded, nodes=names, networks=further, machines=machines, given=given
+        cluster.name,
+        observed,
+        recorded=recorded,
+        nodes=names,
+        networks=further,
+        machines=machines,
+        pools=spread_pools(cluster.spec),
+        given=given,
     )
     # a backup does not know of nodes that were made after it: they are for their user to judge
     unwanted = leaving_nodes(observed, recorded, existing=existing, nodes=nodes)
@@ -171,6 +179,7 @@ def plan_up(
         *plan_firewall(now, pods, network=network),
         *endpoint.steps(now, network),
         *plan_key_pair(now),
+        *plan_spread(now),
         *logins.steps(now),
         *plan_machines(now, endpoint, pods=pods, network=network),
         *plan_restore(now, reachable=endpoint.reachable_by()),
@@ -204,6 +213,7 @@ def plan_up(
         *copies_notes(now),
         *live_addon_notes(steps),
         *capability_notes(cluster, observed),
+        *spread_notes(now),
         *login_notes(now),
         *reach_notes(now),
         *renewal_notes(steps),

@@ -12,6 +12,7 @@ from moyai.plan.cluster.endpoint import Endpoint
 from moyai.plan.cluster.network import MachineNetwork
 from moyai.plan.cluster.removal import leave_service, out_of_service
 from moyai.plan.cluster.situation import Situation
+from moyai.plan.cluster.spread import root_of, spreads
 from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, pool_of_node
 from moyai.plan.pod_network import PodNetwork
 from moyai.spec.beside import NODES
@@ -56,6 +57,8 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork, netwo
             living=_living(now) if now.recorded.restores and node.name == now.founder else (),
             peers=_peers(now, node) if node.role == "control-plane" else (),
             public=network.public_cards,
+            root=root_of(now.cluster.spec, node.pool),
+            spread=node.pool if spreads(now, node.pool) else "",
         )
         if now.observed.starts_by_script:
             yield s.SendStart(key=keys.start(node.name), after=(s.created(keys.server(node.name)),), node=node.name)
@@ -102,7 +105,8 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
 
 def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.StepId, ...]:
     """What must exist before a machine is created, since its user data names it, and what must be gone."""
-    own = [s.created(keys.port(node.name)), s.created(keys.public_port(node.name)), s.created(keys.KEY_PAIR)]
+    own = [s.created(keys.spread_group(node.pool))]
+    own += [s.created(keys.port(node.name)), s.created(keys.public_port(node.name)), s.created(keys.KEY_PAIR)]
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     own += [s.StepId(s.Verb.SET, keys.KUBE_PROXY), s.StepId(s.Verb.SET, keys.KUBEADM_CONFIG)]
     if node.role == "worker":

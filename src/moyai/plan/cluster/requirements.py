@@ -11,6 +11,7 @@ from moyai.plan.cluster.beside import check_beside_machines
 from moyai.plan.cluster.credentials import logins_of
 from moyai.plan.cluster.endpoint import check_endpoint
 from moyai.plan.cluster.network import network_of
+from moyai.plan.cluster.spread import check_spread
 from moyai.plan.given_network import GivenNetwork, given_of
 from moyai.plan.observed import Observed, Recorded, owner, server_owner
 from moyai.plan.pod_network.choice import refuse_mode
@@ -29,6 +30,7 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     """Raises UsageError or Terminal for the first thing that no strategy can do with what the cloud offers."""
     cloud, offered = cluster.spec.cloud, observed.capabilities
     refuse_mode(cluster, observed)
+    check_spread(cluster.spec, offered)
     network = network_of(cluster, offered)
     check_beside_machines(cluster, observed)
     check_endpoint(cluster, offered)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from moyai.cloud.credentials import Use
-from moyai.cloud.model import Route, SecurityGroupRule, SourceAddress
+from moyai.cloud.model import RootDisk, Route, SecurityGroupRule, SourceAddress
 from moyai.core.ids import Role
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.steps.base import Step, Verb
@@ -224,6 +224,19 @@ class CreateKeypair(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CreateSpreadGroup(Step):
+    """``strict``: a machine that finds no host of its own is not made."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+    strict: bool
+
+    @property
+    def text(self) -> str:
+        return f"create server group {self.name}, {'always' if self.strict else 'if possible'} on different hosts"
+
+
+@dataclass(frozen=True, kw_only=True)
 class CreateCredential(Step):
     """``use``: whose calls it may make."""
 
@@ -257,7 +270,8 @@ class CreateServer(Step):
 
     ``restores``: when the backup was made whose etcd's data it begins with, and waits for; empty for none. ``living``: names of
     the nodes whose machines run already, so that what the backup knows of them counts. ``public``: it has a card in an external
-    network as well."""
+    network as well. ``root``: its root disk, None for the flavor's. ``spread``: the pool whose group keeps it apart from the
+    others, empty for none."""
 
     verb: ClassVar[Verb] = Verb.CREATE
     node: PlannedNode
@@ -268,6 +282,8 @@ class CreateServer(Step):
     restores: str = ""
     living: tuple[str, ...] = ()
     public: bool = False
+    root: RootDisk | None = None
+    spread: str = ""
 
     @property
     def by_token(self) -> bool:
@@ -277,7 +293,8 @@ class CreateServer(Step):
     @property
     def text(self) -> str:
         where = f" in {self.node.zone}" if self.node.zone else ""
-        return f"create server {self.node.name} ({self.node.flavor}{where})"
+        root = f", root volume of {self.root.size_gb} GiB" if self.root else ""
+        return f"create server {self.node.name} ({self.node.flavor}{where}{root})"
 
 
 @dataclass(frozen=True, kw_only=True)
