@@ -76,8 +76,9 @@ def take(
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
     the user's own login can do. ``ask_rights``: whether it matters if the user may make routers, floating IPs and ports that
     send from other addresses. ``existing``: networks of the user's that are to be used.
-    ``ask_balancer``: whether a load balancer of the cloud is to stand before the API.
-    ``ask_types``: whether it matters which volume types there are. ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps no metadata.
+    ``ask_balancer``: whether a load balancer of the cloud is to stand before the API. ``ask_types``: whether it matters which
+    volume types there are. ``answers``: what is not asked again. ``notes``: of the cluster's machines, for a cloud that keeps
+    no metadata.
     """
     known = {name: answer for name, answer in vars(answers).items() if answer is not None}
     tag = cluster_tag(uid)
