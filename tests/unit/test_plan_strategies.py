@@ -26,6 +26,8 @@ from tests.unit.test_plan_cluster import EMPTY, NEW
 
 #: What no strategy needs: what a cluster does without.
 DISPENSABLE = {
+    Capability.ROOT_VOLUMES,
+    Capability.SPREAD,
     Capability.DISKS,
     Capability.EXISTING_NETWORKS,
     Capability.LOAD_BALANCERS,

@@ -40,7 +40,7 @@ def test_what_is_dumped_reads_again() -> None:
         ("spec: {network: {podCidr: 10.9.0.0/16}}", "spec.network.podCidr: unknown field, should be podCIDR?"),
         (
             "spec: {nodePools: [{size: 3}]}",
-            "spec.nodePools[0].size: unknown field, should be one of name, flavor, zones, replicas, labels, taints, rollingUpdate, "
+            "spec.nodePools[0].size: unknown field, should be one of rootVolume, antiAffinity, name, flavor, zones, replicas, labels, taints, rollingUpdate, "
             "drain, network",
         ),
         ("spec: {nodePools: [{replicas: -1}]}", "spec.nodePools[0].replicas: -1, should be at least 0"),
