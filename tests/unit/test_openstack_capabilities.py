@@ -88,6 +88,7 @@ def furnished(played: OpenStackServer, *extensions: str, without: Collection[str
         f"{NET}/floatingips": {"floatingips": []},
         f"{NET}/quotas/p1": {"quota": {}},
         "/compute/v2.1/servers/detail": {"servers": []},
+        "/compute/v2.1/os-server-groups": {"server_groups": []},
         "/compute/v2.1/os-keypairs": {"keypairs": []},
         "/compute/v2.1/flavors/detail": {"flavors": flavors},
         "/compute/v2.1/os-availability-zone": {

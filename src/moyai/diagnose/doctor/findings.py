@@ -35,6 +35,8 @@ _WITHOUT: Mapping[Capability, str] = {
     Capability.QUOTAS: "limits are met only while a cluster is built",
     Capability.TAGS: "no cluster can be built: moyai knows its objects by their tags",
     Capability.METADATA: "no cluster can be built: control planes take the key to their secrets from there",
+    Capability.ROOT_VOLUMES: "rootVolume is refused, so flavors need a disk of their own; everything else works",
+    Capability.SPREAD: "control planes may share a host, and die together with it; everything else works",
     Capability.SNAPSHOTS: "volumes can neither be copied nor be restored from snapshots; everything else works",
 }
 #: Where the owner of an object does not stand in tags.
