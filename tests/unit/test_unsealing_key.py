@@ -90,6 +90,17 @@ def test_drop(machine: Path) -> None:
     assert call(machine, "drop").returncode == 0
 
 
+def test_what_cloud_init_wrote_again_after_the_key_was_taken_is_overwritten_in_the_end(machine: Path) -> None:
+    pickled = machine / "var/lib/cloud/instances/6f3c/obj.pkl"
+    before = pickled.read_bytes()
+    call(machine, "take")
+    pickled.chmod(0o600)
+    pickled.write_bytes(before)
+    assert files_with(machine, KEY) != [KEPT]
+    assert call(machine, "drop").returncode == 0
+    assert files_with(machine, KEY) == []
+
+
 @pytest.mark.parametrize("change", ["a byte of the content", "a byte of the tag", "another key", "cut off"])
 def test_sealed_files_that_were_changed_are_not_unpacked(tmp_path: Path, change: str) -> None:
     sealed = seal(b"never seen", KEY)

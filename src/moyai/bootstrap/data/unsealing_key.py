@@ -4,7 +4,7 @@ take   moves the key from the server's metadata to KEPT, which root alone can re
        that every local user, and every pod that mounts them, can read: the key is overwritten in all of them, on each boot.
        Exits 0 when the key is in KEPT, or has served already; 1 when no source has it yet.
 open   verifies the sealed file and unpacks it into /. Exits 1 with one line when the file was changed or the key is another.
-drop   deletes KEPT, once the cluster runs.
+drop   deletes KEPT, once the cluster runs, and overwrites the copies that cloud-init has written since.
 """
 
 import hashlib
@@ -131,6 +131,10 @@ def unseal() -> int:
 
 
 def drop() -> int:
+    # cloud-init ends its first boot by writing what it had in memory, the key among it
+    if kept := read(KEPT):
+        for path in copies():
+            overwrite(path, [kept])
     KEPT.unlink(missing_ok=True)
     return 0
 
