@@ -107,7 +107,7 @@ async def test_a_drain_withdraws_first(four: list[Machine], root: Path) -> None:
         await world.until(lambda: len(world.hops()) == 3)
 
 
-async def test_a_silent_death_is_noticed_within_a_second(four: list[Machine], root: Path) -> None:
+async def test_a_silent_death_is_noticed_by_bfd_long_before_a_session_runs_out(four: list[Machine], root: Path) -> None:
     world = services(four, root)
     one, two, three = world.nodes
     async with world.running(*BFD):
@@ -116,7 +116,8 @@ async def test_a_silent_death_is_noticed_within_a_second(four: list[Machine], ro
         # BFD's first intervals are of a second
         await world.settled()
         ip(f"pn{os.getpid()}-sw", "link set s1 down")
-        assert await world.until(lambda: world.hops() == world.addresses(two, three)) <= 1.5
+        # without BFD it takes the sessions' nine seconds; on an idle machine it takes less than one
+        assert await world.until(lambda: world.hops() == world.addresses(two, three)) < 5
         assert await world.asks() in (two.name, three.name)
         await world.until(lambda: not ip(two.net, f"route show {one.pod_cidr} proto bgp"))
         ip(f"pn{os.getpid()}-sw", "link set s1 up")
