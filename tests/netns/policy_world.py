@@ -11,7 +11,7 @@ import shlex
 import socket
 import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from tempfile import NamedTemporaryFile
@@ -107,18 +107,20 @@ class World:
         }
 
     def connect(self, source: str, destination: str, *, port: int) -> tuple[socket.socket, socket.socket]:
-        """A connection, both ends."""
+        """A connection, both ends. An earlier one of the same port may lie in the listener's queue, reset by this one."""
         client = self.socket_in(source, socket.SOCK_STREAM)
         client.settimeout(3)
         client.connect((self.addresses[destination], port))
         listener = self.listeners[destination, port]
         listener.settimeout(3)
+        client.sendall(b"?")
         while True:
             server, peer = listener.accept()
-            if peer == client.getsockname():
-                server.settimeout(1)
-                client.settimeout(1)
-                return client, server
+            server.settimeout(1)
+            with suppress(ConnectionResetError):
+                if peer == client.getsockname() and server.recv(1) == b"?":
+                    client.settimeout(1)
+                    return client, server
             server.close()
 
     def socket_in(self, pod: str, kind: socket.SocketKind) -> socket.socket:
