@@ -238,17 +238,17 @@ class Speaking:
     async def settled(self) -> None:
         """BFD is up between all machines, and its packets come as often as they should: a session begins with one a second."""
         for machine in (self.router, *self.nodes):
-            frr = Frr(place(self._root, machine), on_start=lambda _daemon: None)
-            for _ in range(400):
-                # the router has the nodes for neighbours; a node has the router and the other nodes
-                peers: list[Json] = await frr.show("bfdd", "show bfd peers json")
-                fast = all(one["status"] == "up" and one.get("remote-transmit-interval", 1000) < 1000 for one in peers)
-                if len(peers) == len(self.nodes) and fast:
-                    break
+            frr, end = Frr(place(self._root, machine), on_start=lambda _daemon: None), time.monotonic() + 20
+            while not await self._fast(frr):
+                assert time.monotonic() < end, f"BFD of {machine.name} does not settle"
                 await asyncio.sleep(0.05)
-            else:
-                raise AssertionError(f"BFD of {machine.name} does not settle: {peers}")
         await asyncio.sleep(1)
+
+    async def _fast(self, frr: Frr) -> bool:
+        """The router has the nodes for neighbours; a node has the router and the other nodes."""
+        peers: list[Json] = await frr.show("bfdd", "show bfd peers json")
+        up = all(one["status"] == "up" and one.get("remote-transmit-interval", 1000) < 1000 for one in peers)
+        return up and len(peers) == len(self.nodes)
 
     def addresses(self, *nodes: Machine) -> set[str]:
         return {one.address for one in nodes}
