@@ -235,9 +235,9 @@ class Speaking:
         found: list[Json] = (await self.frr.show("bgpd", f"show bgp ipv4 unicast {prefix} json")).get("paths", [])
         return found
 
-    async def settled(self) -> None:
-        """BFD is up between all machines, and its packets come as often as they should: a session begins with one a second."""
-        for machine in (self.router, *self.nodes):
+    async def settled(self, *machines: Machine) -> None:
+        """BFD of these and the router is up, and its packets come as often as they should: a session begins with one a second."""
+        for machine in (self.router, *machines):
             frr, end = Frr(place(self._root, machine), on_start=lambda _daemon: None), time.monotonic() + 20
             while not await self._fast(frr):
                 assert time.monotonic() < end, f"BFD of {machine.name} does not settle"

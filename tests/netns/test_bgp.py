@@ -114,7 +114,7 @@ async def test_a_silent_death_is_noticed_by_bfd_long_before_a_session_runs_out(f
         await world.until(lambda: len(world.hops()) == 3)
         await world.until(lambda: world.agents["n1"].sessions_up == 3)
         # BFD's first intervals are of a second
-        await world.settled()
+        await world.settled(*world.nodes)
         ip(f"pn{os.getpid()}-sw", "link set s1 down")
         # without BFD it takes the sessions' nine seconds; on an idle machine it takes less than one
         assert await world.until(lambda: world.hops() == world.addresses(two, three)) < 5
