@@ -236,7 +236,7 @@ class Speaking:
         return found
 
     async def settled(self, *machines: Machine) -> None:
-        """BFD of these and the router is up, and its packets come as often as they should: a session begins with one a second."""
+        """BFD of these and of the router is up, and its packets come as often as they should: it begins with one a second."""
         for machine in (self.router, *machines):
             frr, end = Frr(place(self._root, machine), on_start=lambda _daemon: None), time.monotonic() + 20
             while not await self._fast(frr):
