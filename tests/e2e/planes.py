@@ -26,6 +26,8 @@ from moyai.lifecycle.status import read
 from tests.e2e.disks import Zoned
 
 PAUSE, PATIENCE = 0.05, 1.0
+#: The goal is 5 s on a busy machine.
+ANSWERS_WITHIN = 5.0
 
 
 @dataclass
@@ -132,3 +134,21 @@ class Planes(Zoned):
     def machines(self) -> set[str]:
         """Names of the cluster's servers."""
         return {server.name for server in self.provider.machines.servers() if server.name.startswith(f"{self.name}-")}
+
+
+def gaps(client: Client, since: float) -> str:
+    """The longest times without an answer, and what became of the writes."""
+    found = {
+        what: ", ".join(f"{seconds:.2f} s after {begin:.1f} s" for seconds, begin in seen.gaps(since)[:3])
+        for what, seen in (("reads", client.reads), ("writes", client.writes))
+    }
+    return (
+        f"{len(client.writes.acknowledged)} writes acknowledged, {len(client.writes.unknown)} unknown; "
+        f"without an answer to reads: {found['reads']}; to writes: {found['writes']}"
+    )
+
+
+def taken(said: str) -> str:
+    """The steps of an `up` that a client could notice, with the seconds from its start."""
+    seen = ("server ", "move ", "stop ", "remove ", "Ready", "drain ")
+    return "\n".join(line for line in said.splitlines() if "✓" in line and any(word in line for word in seen))

@@ -13,17 +13,13 @@ from moyai.cloud.memory import Killed
 from moyai.lifecycle import execute
 from tests.fakes.cloud import named
 from tests.unit.lifecycle_world import World
-from tests.unit.test_lifecycle_prefixes import Case, cut_everywhere, down_plan, replaced, unsafe, up_plan
+from tests.unit.test_lifecycle_prefixes import Case, cut_everywhere, down_plan, fresh, replaced, unsafe, up_plan
 
 pytestmark = pytest.mark.exhaustive
 
 ONE = "spec: {controlPlane: {endpoint: load-balancer}, nodePools: [{replicas: 1}]}"
 THREE = "spec: {controlPlane: {replicas: 3, endpoint: load-balancer}, nodePools: [{replicas: 1}]}"
 FEWER_CLIENTS = THREE.replace("spec: {", "spec: {access: {apiCIDRs: [192.0.2.0/24]}, ")
-
-
-def fresh(_: World) -> None:
-    """Nothing was there before."""
 
 
 def one(world: World) -> None:
